@@ -1,0 +1,83 @@
+"""What a step does and how it is laid out: the only two things that counting needs beside a model.
+
+Every field may be a float or an array; arrays broadcast, so a million scenarios count at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from analyzer.optable import COMPUTE_INDEX, Number
+
+
+class Segment(NamedTuple):
+    """Sequences of a step that are alike: a prefill chunk, a batch of decodes, a tree to verify."""
+
+    sequences: Number
+    new: Number
+    """Query tokens per sequence in this step."""
+    past: Number
+    """Keys per sequence that were cached before this step."""
+    pairs_within: Number | None = None
+    """Query-key pairs among the new tokens of one sequence; None: causal, new·(new+1)/2."""
+    sharing: Number = 1.0
+    """Sequences that share one copy of the first `shared_past` keys (beams of one prompt)."""
+    shared_past: Number = 0.0
+    logits: Number = 1.0
+    """Positions per sequence that need the head."""
+
+    @property
+    def tokens(self) -> Number:
+        return self.sequences * self.new
+
+
+class Step(NamedTuple):
+    """One pass of the model over its segments; linear layers see all their tokens together."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def tokens(self) -> Number:
+        return sum(segment.tokens for segment in self.segments)
+
+    @property
+    def logit_rows(self) -> Number:
+        return sum(segment.sequences * segment.logits for segment in self.segments)
+
+
+class Layout(NamedTuple):
+    """How one model replica is cut over devices and stored. Bytes are per value."""
+
+    tp: Number = 1.0
+    """Ranks that share attention heads and dense FFN columns."""
+    ep: Number = 1.0
+    """Ranks that whole experts are dealt to; the width of one expert is cut over tp/ep'."""
+    attention_dp: Number = 1.0
+    """Groups of ranks that hold whole sequences in attention; then attention is cut over
+    tp/attention_dp ranks, and tokens meet again in the experts."""
+    sequence_parallel: bool = False
+    weight_B: Number = 2.0
+    embedding_B: Number = 2.0
+    act_B: Number = 2.0
+    kv_B: Number = 2.0
+    state_B: Number = 2.0
+    compute: Number = COMPUTE_INDEX["bf16"]
+    """Arithmetic of linear layers (index in COMPUTE)."""
+    attention_compute: Number = COMPUTE_INDEX["bf16"]
+    head_compute: Number = COMPUTE_INDEX["bf16"]
+    expert_weight_B: Number | None = None
+    """Bytes of expert weights where they differ (mxfp4 experts in a bf16 model)."""
+    expert_compute: Number | None = None
+    dequant_flops: Number = 0.0
+    """Extra vector operations per weight to widen it before use."""
+    quantise_activations: Number = 0.0
+    """1 where activations are narrowed before each linear layer (fp8, int8, fp4)."""
+    routing_skew: Number = 0.0
+    """0: routed tokens fall on experts uniformly; larger: power-law imbalance."""
+    absorb_mla: bool = True
+    """Decode of latent attention in the absorbed form that servers run."""
+    fused: bool = True
+    """Norms, gates and residuals run as fused kernels (servers), not one by one (eager)."""
+    lora_rank: Number = 0.0
+    lora_adapters: Number = 0.0
+    """Distinct unmerged adapters that are active in a step."""

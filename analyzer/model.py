@@ -1,0 +1,196 @@
+"""The architecture of a model: sizes and layer kinds, and nothing about any machine.
+
+A `Model` is a tuple of `Layer`s; a `Layer` is a token mixer and a feed-forward part, either of
+which may be absent. Each kind is one frozen type here and one file in `counting/`, where what it
+costs is worked out. Only `hf.py` knows how Hugging Face names these sizes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every layer kind: immutable, hashable, strict about its fields."""
+
+
+class Indexer(Kind):
+    """Trained selection of the keys that sparse attention reads (DeepSeek-V3.2, GLM-5)."""
+
+    heads: int
+    head_dim: int
+    top_k: int
+    key_norm: bool = True
+
+
+class Attention(Kind):
+    """Softmax attention with its own keys and values: MHA, MQA, GQA, windowed or not."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    v_head_dim: int | None = None
+    q_bias: bool = False
+    k_bias: bool = False
+    v_bias: bool = False
+    o_bias: bool = False
+    qk_norm: Literal["none", "head", "full"] = "none"
+    window: int | None = None
+    """Keys that a query may reach back to; None: all of them."""
+    sinks: bool = False
+    rope: bool = True
+    output_gate: Literal["none", "head", "full"] = "none"
+    shares_kv: bool = False
+    """True where the layer reads another layer's cache and has no key or value projection."""
+    key_is_value: bool = False
+    """True where one projection serves as key and as value."""
+    indexer: Indexer | None = None
+
+
+class MLA(Kind):
+    """Multi-head latent attention (DeepSeek): the cache holds one latent per token."""
+
+    heads: int
+    q_lora_rank: int | None
+    kv_lora_rank: int
+    nope_dim: int
+    rope_dim: int
+    v_dim: int
+    qkv_bias: bool = False
+    indexer: Indexer | None = None
+
+
+class Mamba1(Kind):
+    """Selective state space, one state vector per channel."""
+
+    inner: int
+    state: int
+    conv: int
+    dt_rank: int
+    conv_bias: bool = True
+    proj_bias: bool = False
+    inner_norms: bool = False
+    """Jamba normalises dt, B and C."""
+
+
+class Mamba2(Kind):
+    """State-space duality: heads of `head_dim` channels that share a scalar decay."""
+
+    inner: int
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    conv: int
+    conv_bias: bool = True
+    proj_bias: bool = False
+    gated_norm: bool = True
+
+
+class GatedDelta(Kind):
+    """Gated delta rule (Qwen3-Next, Qwen3.5) and its per-channel form, Kimi Delta Attention."""
+
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    conv: int
+    per_channel_decay: bool = False
+    """True for Kimi Delta Attention; then low-rank gates of width `gate_rank`."""
+    gate_rank: int = 0
+
+
+class Lightning(Kind):
+    """Linear attention with a fixed decay per head (MiniMax)."""
+
+    heads: int
+    head_dim: int
+
+
+class ShortConv(Kind):
+    """Gated short convolution (LFM2)."""
+
+    width: int
+    conv: int
+    bias: bool = False
+
+
+Mixer = Attention | MLA | Mamba1 | Mamba2 | GatedDelta | Lightning | ShortConv
+
+
+class DenseFFN(Kind):
+    """Two matrices, or three when gated."""
+
+    width: int
+    gated: bool = True
+    bias: bool = False
+
+
+class MoE(Kind):
+    """Routed experts, with experts that every token visits beside them."""
+
+    experts: int
+    top_k: int
+    width: int
+    gated: bool = True
+    bias: bool = False
+    router_bias: bool = False
+    router_correction: bool = False
+    """A bias per expert that steers the choice and not the weight (DeepSeek-V3)."""
+    shared_width: int = 0
+    """Sum of the widths of the experts that every token visits."""
+    shared_gate: bool = False
+    latent: int | None = None
+    """Width that tokens are projected to before the experts and back after (Nemotron-3)."""
+
+
+FFN = DenseFFN | MoE
+
+
+class Layer(Kind):
+    """One decoder layer."""
+
+    mixer: Mixer | None
+    ffn: FFN | None
+    norms: int = 2
+    """Normalisations of the residual stream in this layer."""
+    norm_params: int = 0
+    """Their parameters together."""
+    parallel: bool = False
+    """Mixer and FFN read the same input and are added together (Falcon, GPT-J)."""
+    weights_shared: bool = False
+    """True where the parameters are another layer's (Zamba2): read again, stored once."""
+    extra_params: int = 0
+    """Parameters outside mixer, FFN and norms that no matrix multiplication reads whole."""
+
+
+class Model(Kind):
+    """A decoder-only language model."""
+
+    name: str
+    hidden: int
+    vocab: int
+    layers: tuple[Layer, ...]
+    tied_embeddings: bool = False
+    max_context: int | None = None
+    embedding_dim: int | None = None
+    """Width of the embedding where it differs from `hidden` (OPT-350M)."""
+    learned_positions: int = 0
+    lm_head_bias: bool = False
+    final_norm_params: int = 0
+    extra_params: int = 0
+    """Parameters outside the layers, embeddings, head and norms."""
+    architecture: str = ""
+    native_weights: str = "bf16"
+    """Format of the released weights (see precision.py)."""
+    prediction_layers: tuple[Layer, ...] = ()
+    """Multi-token-prediction layers: a draft model of its own, not part of `layers`."""
+
+    def layer_groups(self) -> dict[Layer, int]:
+        """Distinct layers and how often each occurs, in order of first appearance."""
+        counts: dict[Layer, int] = {}
+        for layer in self.layers:
+            counts[layer] = counts.get(layer, 0) + 1
+        return counts

@@ -1,0 +1,126 @@
+"""Counted work: one row per operator of a step, on one device, before any machine is named.
+
+Every column has shape (operators, *scenarios). A row is what ONE execution of the operator does on
+ONE device; `repeat` says how often the step executes it (usually the number of like layers).
+Nothing here depends on a machine: `timing` turns an OpTable into seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import ConfigError
+
+Number = Any
+"""A float, or an array that broadcasts against the scenarios."""
+
+KINDS = (
+    "gemm",  # dense matrix multiplication: m rows of activations, weights n×k
+    "grouped_gemm",  # routed experts: `groups` weight matrices that were touched
+    "attention",  # scores and values over cached keys; prefill and decode alike
+    "scan",  # recurrences: state-space and linear-attention state updates
+    "elementwise",  # norms, RoPE, activation, residual, routing, sampling, cache writes
+    "embedding",  # gathers rows of a table
+    "collective",  # communication between ranks
+)
+KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
+
+COLLECTIVES = ("none", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
+COLLECTIVE_INDEX = {name: index for index, name in enumerate(COLLECTIVES)}
+
+COMPUTE = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
+COMPUTE_INDEX = {name: float(index) for index, name in enumerate(COMPUTE)}
+
+
+class Op(NamedTuple):
+    """One counted operator. All byte and FLOP figures are per device and per execution."""
+
+    name: str
+    kind: str
+    repeat: Number = 1.0
+    flops: Number = 0.0
+    """2 per multiply-add of matrix multiplications; vector work counts one per operation."""
+    weight_B: Number = 0.0
+    act_B: Number = 0.0
+    """Activations read and written."""
+    kv_B: Number = 0.0
+    """KV cache or recurrent state read and written."""
+    m: Number = 1.0
+    """Rows that share the weights (tokens of the step); query tokens per sequence in attention."""
+    n: Number = 1.0
+    """Columns of the result; context length in attention."""
+    k: Number = 1.0
+    """Reduction length; head size in attention."""
+    groups: Number = 1.0
+    """Independent problems: touched experts, or sequences × KV heads in attention."""
+    heads_per_group: Number = 1.0
+    """Query heads that share one KV head, in attention."""
+    comm_B: Number = 0.0
+    """Payload: the bytes of the whole tensor that the collective acts on, per rank."""
+    ranks: Number = 1.0
+    stride: Number = 1.0
+    """Distance between neighbouring ranks of the group; says whether the group leaves a node."""
+    collective: str = "none"
+    launches: Number = 1.0
+    compute: Number = 2.0
+    """Format of the arithmetic, as its index in COMPUTE (2: bf16)."""
+
+
+COLUMNS = tuple(field for field in Op._fields if field not in {"name", "kind", "collective"})
+
+
+class OpTable(NamedTuple):
+    """Columns of counted work, shape (operators, *scenarios)."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    collectives: tuple[str, ...]
+    columns: dict[str, NDArray[np.float64]]
+
+    def __getattr__(self, name: str) -> NDArray[np.float64]:
+        try:
+            return self.columns[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def bytes_moved_B(self) -> NDArray[np.float64]:
+        """Bytes to and from memory per execution."""
+        return self.columns["weight_B"] + self.columns["act_B"] + self.columns["kv_B"]
+
+    def total(self, column: str) -> NDArray[np.float64]:
+        """The column summed over operators, with repeats."""
+        total: NDArray[np.float64] = (self.columns[column] * self.columns["repeat"]).sum(axis=0)
+        return total
+
+
+def stack(ops: Sequence[Op]) -> OpTable:
+    """Rows to columns; scalars and arrays broadcast together."""
+    for op in ops:
+        if op.kind not in KIND_INDEX or op.collective not in COLLECTIVE_INDEX:
+            raise ConfigError(f"operator {op.name!r} has unknown kind {op.kind!r}/{op.collective!r}")
+    columns = {}
+    for field in COLUMNS:
+        values = [getattr(op, field) for op in ops]
+        columns[field] = _column(values)
+    return OpTable(
+        names=tuple(op.name for op in ops),
+        kinds=tuple(op.kind for op in ops),
+        collectives=tuple(op.collective for op in ops),
+        columns=columns,
+    )
+
+
+def _column(values: list[Number]) -> NDArray[np.float64]:
+    shapes = {np.shape(value) for value in values}
+    if shapes == {()}:
+        return np.array(values, dtype=np.float64)
+    shape = np.broadcast_shapes(*shapes)
+    column = np.empty((len(values), *shape))
+    for row, value in zip(column, values, strict=True):
+        row[...] = value
+    return column

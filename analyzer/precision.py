@@ -1,0 +1,102 @@
+"""Number formats: how many bytes a value takes, and what it is computed as.
+
+Storage and arithmetic are told apart: 4-bit weights (`int4-awq-g128`) take 4.25 bits each and are
+computed in 16 bits, unless the plan says otherwise.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from analyzer.errors import ConfigError, nearest
+
+
+class Format(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to store a number."""
+
+    name: str
+    bits: float
+    """Bits of the value itself."""
+    scale_bits: float = 0.0
+    """Bits of scales and zero points, shared out over the values of a group."""
+    compute: str
+    """The format that a matrix multiplication with these weights runs in."""
+    covers_embeddings: bool = False
+    """True where embedding and head are stored in this format too."""
+
+    @property
+    def bytes_per_value(self) -> float:
+        return (self.bits + self.scale_bits) / 8
+
+
+def _grouped(bits: float, group: int, scale: float = 16, zero: float = 0) -> tuple[float, float]:
+    return bits, (scale + zero) / group
+
+
+def _format(name: str, bits: float, scale_bits: float, compute: str, whole: bool = False) -> Format:
+    return Format(
+        name=name, bits=bits, scale_bits=scale_bits, compute=compute, covers_embeddings=whole
+    )
+
+
+FORMATS: dict[str, Format] = {
+    entry.name: entry
+    for entry in (
+        _format("fp32", 32, 0, "fp32", whole=True),
+        _format("tf32", 32, 0, "tf32", whole=True),
+        _format("bf16", 16, 0, "bf16", whole=True),
+        _format("fp16", 16, 0, "fp16", whole=True),
+        _format("fp8", 8, 0, "fp8"),
+        _format("fp8-block", *_grouped(8, 128 * 128, scale=32), "fp8"),
+        _format("int8", 8, 0, "int8"),
+        _format("int8-wo", 8, 0, "bf16"),
+        _format("int8-gptq", *_grouped(8, 128, zero=8), "fp16"),
+        _format("bnb-int8", 8, 0, "int8"),
+        _format("bnb-int8-decomp", 8, 0, "int8"),
+        _format("q8_0", *_grouped(8, 32), "fp16", whole=True),
+        _format("fp6", 6, 0, "fp6"),
+        _format("q6_k", 6.5625, 0, "fp16", whole=True),
+        _format("q4_k_m", 4.85, 0, "fp16", whole=True),
+        _format("q4_0", *_grouped(4, 32), "fp16", whole=True),
+        _format("fp4", *_grouped(4, 16, scale=8), "fp4"),
+        _format("nvfp4", *_grouped(4, 16, scale=8), "fp4"),
+        _format("mxfp4", *_grouped(4, 32, scale=8), "bf16"),
+        _format("int4", *_grouped(4, 128, zero=4), "fp16"),
+        _format("int4-awq", *_grouped(4, 128, zero=4), "fp16"),
+        _format("int4-awq-g128", *_grouped(4, 128, zero=4), "fp16"),
+        _format("int4-awq-g64", *_grouped(4, 64, zero=4), "fp16"),
+        _format("int4-gptq", *_grouped(4, 128, zero=4), "fp16"),
+        _format("int4-g32", *_grouped(4, 32, zero=4), "fp16"),
+        _format("bnb-nf4", *_grouped(4, 64, scale=32), "fp16"),
+        _format("bnb-nf4-dq", *_grouped(4, 64, scale=8.125), "fp16"),
+        _format("int2", *_grouped(2, 64, zero=2), "fp16"),
+    )
+}
+
+ALIASES: dict[str, str] = {
+    "f32": "fp32",
+    "float32": "fp32",
+    "f16": "fp16",
+    "float16": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "float8": "fp8",
+    "fp8_e4m3": "fp8",
+    "e4m3": "fp8",
+    "fp8_block": "fp8-block",
+    "w8a8": "int8",
+    "w8a16": "int8-wo",
+    "w4a16": "int4-awq-g128",
+    "awq": "int4-awq-g128",
+    "gptq": "int4-gptq",
+    "nf4": "bnb-nf4",
+}
+
+
+def lookup(name: str) -> Format:
+    """The format called `name`; a clear error with the nearest names otherwise."""
+    key = name.strip().lower()
+    found = FORMATS.get(ALIASES.get(key, key))
+    if found is None:
+        raise ConfigError(f"unknown number format {name!r}{nearest(name, [*FORMATS, *ALIASES])}")
+    return found
