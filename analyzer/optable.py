@@ -45,6 +45,8 @@ class Op(NamedTuple):
     flops: Number = 0.0
     """2 per multiply-add of matrix multiplications; vector work counts one per operation."""
     weight_B: Number = 0.0
+    weight_bits: Number = 16.0
+    """Bits that one weight takes in memory; 4-bit kernels stream less well than 16-bit ones."""
     act_B: Number = 0.0
     """Activations read and written."""
     kv_B: Number = 0.0

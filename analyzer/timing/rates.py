@@ -1,0 +1,142 @@
+"""Rates: how close a (system, engine) comes to its peaks, and what each step costs beside them.
+
+These are the only figures that calibration changes. Every one is listed in `PARAMETERS` with its
+unit, its meaning, its value for an ideal machine, its default, and the bounds outside of which a
+fit is reported as wrong rather than clamped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from analyzer.errors import ConfigError, nearest
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One rate: what it means and between which values it is believable."""
+
+    name: str
+    unit: str
+    ideal: float
+    default: float
+    low: float
+    high: float
+    meaning: str
+
+
+DEFAULT_EFFICIENCY = 0.6
+
+_SHARE = ("share of peak", 1.0, DEFAULT_EFFICIENCY, 0.01, 1.0)
+
+
+def _share(name: str, meaning: str) -> Parameter:
+    return Parameter(name, *_SHARE, meaning)
+
+
+def _cost(name: str, unit: str, high: float, meaning: str) -> Parameter:
+    return Parameter(name, unit, 0.0, 0.0, 0.0, high, meaning)
+
+
+PARAMETERS: dict[str, Parameter] = {
+    entry.name: entry
+    for entry in (
+        _share("gemm_eff_32", "linear layers in fp32/tf32, large sizes"),
+        _share("gemm_eff_16", "linear layers in bf16/fp16, large sizes"),
+        _share("gemm_eff_8", "linear layers in fp8/int8, large sizes"),
+        _share("gemm_eff_4", "linear layers in fp4, large sizes"),
+        _cost("gemm_half", "rows", 2048.0, "rows at which linear layers reach half their rate"),
+        Parameter(
+            "expert_eff", "ratio", 1.0, 1.0, 0.05, 1.0,
+            "routed experts' speed relative to dense linear layers",
+        ),
+        _share("attention_eff", "attention arithmetic, long contexts"),
+        _cost("attention_half", "keys", 8192.0, "keys at which attention reaches half its rate"),
+        _share("mem_eff", "streaming of 16-bit and wider weights"),
+        _share("mem_eff_8", "streaming of 8-bit weights"),
+        _share("mem_eff_4", "streaming of 4-bit weights, unpacking included"),
+        _share("kv_eff", "reading of cached keys and values, machine full"),
+        Parameter(
+            "kv_splits", "splits", 1e6, 1e6, 0.25, 1e6,
+            "pieces that one KV head's cache is cut into to fill the machine",
+        ),
+        _share("vector_eff", "memory-bound vector work: norms, activations, copies"),
+        Parameter(
+            "sharpness", "exponent", 64.0, 64.0, 1.0, 64.0,
+            "how compute and memory overlap in a kernel: 1 adds them, large takes the maximum",
+        ),
+        _cost("launch_s", "s", 1e-3, "fixed cost of a kernel on the device"),
+        _cost("host_launch_s", "s", 2e-3, "host time to issue a kernel, hidden while less"),
+        _cost("step_s", "s", 1.0, "fixed cost of a step: scheduling, sampling, host"),
+        _cost("sequence_s", "s", 0.05, "cost of a step per sequence in it"),
+        _cost("prefill_s", "s", 5.0, "cost of a request batch before its first token"),
+        _cost("collective_s", "s", 5e-3, "latency of a collective beyond the links' own"),
+        _share("link_eff", "link bandwidth in collectives"),
+        _share("host_link_eff", "host-to-device link bandwidth"),
+        _share("disk_eff", "disk bandwidth"),
+    )
+}
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One value per entry of PARAMETERS. A value may be an array while fitting."""
+
+    gemm_eff_32: Any = DEFAULT_EFFICIENCY
+    gemm_eff_16: Any = DEFAULT_EFFICIENCY
+    gemm_eff_8: Any = DEFAULT_EFFICIENCY
+    gemm_eff_4: Any = DEFAULT_EFFICIENCY
+    gemm_half: Any = 0.0
+    expert_eff: Any = 1.0
+    attention_eff: Any = DEFAULT_EFFICIENCY
+    attention_half: Any = 0.0
+    mem_eff: Any = DEFAULT_EFFICIENCY
+    mem_eff_8: Any = DEFAULT_EFFICIENCY
+    mem_eff_4: Any = DEFAULT_EFFICIENCY
+    kv_eff: Any = DEFAULT_EFFICIENCY
+    kv_splits: Any = 1e6
+    vector_eff: Any = DEFAULT_EFFICIENCY
+    sharpness: Any = 64.0
+    launch_s: Any = 0.0
+    host_launch_s: Any = 0.0
+    step_s: Any = 0.0
+    sequence_s: Any = 0.0
+    prefill_s: Any = 0.0
+    collective_s: Any = 0.0
+    link_eff: Any = DEFAULT_EFFICIENCY
+    host_link_eff: Any = DEFAULT_EFFICIENCY
+    disk_eff: Any = DEFAULT_EFFICIENCY
+
+    @classmethod
+    def ideal(cls) -> Rates:
+        """Every peak reached, nothing else costs anything: the speed of light."""
+        return cls(**{name: entry.ideal for name, entry in PARAMETERS.items()})
+
+    @classmethod
+    def default(cls) -> Rates:
+        """60 % of every peak: the customary guess where nothing was measured."""
+        return cls.single(DEFAULT_EFFICIENCY)
+
+    @classmethod
+    def single(cls, system_eff: float) -> Rates:
+        """One efficiency in 0..1 for compute, memory and links alike."""
+        if not 0.0 < system_eff <= 1.0:
+            raise ConfigError(f"system_eff must lie in (0, 1], not {system_eff:g}")
+        shares = {
+            name: system_eff
+            for name, entry in PARAMETERS.items()
+            if entry.unit == "share of peak"
+        }
+        return cls(**shares)
+
+    def with_values(self, **values: float) -> Rates:
+        """A copy with some rates replaced; unknown names and impossible values refused."""
+        for name, value in values.items():
+            if name not in PARAMETERS:
+                raise ConfigError(f"unknown rate {name!r}{nearest(name, PARAMETERS)}")
+            entry = PARAMETERS[name]
+            if not entry.low <= value <= entry.high:
+                raise ConfigError(
+                    f"rate {name} = {value:g} is outside {entry.low:g}..{entry.high:g} ({entry.unit})"
+                )
+        return msgspec.structs.replace(self, **values)
