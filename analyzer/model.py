@@ -7,6 +7,8 @@ costs is worked out. Only `hf.py` knows how Hugging Face names these sizes.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -16,13 +18,40 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Base of every layer kind: immutable, hashable, strict about its fields."""
 
 
+class Linear(Kind):
+    """A matrix multiplication beside the mixer and the FFN, that every token goes through."""
+
+    inputs: int
+    outputs: int
+    bias: bool = False
+
+
+class Table(Kind):
+    """A look-up table beside the token embedding: a token reads one row of it."""
+
+    rows: int
+    width: int
+
+
 class Indexer(Kind):
     """Trained selection of the keys that sparse attention reads (DeepSeek-V3.2, GLM-5)."""
 
     heads: int
     head_dim: int
     top_k: int
+    """Keys that a query reads; entries of the compressed cache in `CompressedAttention`."""
     key_norm: bool = True
+    """A LayerNorm (weight and bias) on the index keys."""
+    block: int = 1
+    """Keys are chosen in blocks of this many (MiniMax-M3: 128); `top_k` still counts keys."""
+    rms_norms: bool = False
+    """RMS norms on index queries and keys instead of `key_norm` (MiniMax-M3)."""
+    from_latent: bool = True
+    """Index queries come from the query latent; otherwise from the hidden state."""
+    head_weights: bool = True
+    """A projection from the hidden state to one weight per index head."""
+    reused: bool = False
+    """True where the layer takes over the choice of the layer before: no parameters, no scores."""
 
 
 class Attention(Kind):
@@ -47,6 +76,12 @@ class Attention(Kind):
     key_is_value: bool = False
     """True where one projection serves as key and as value."""
     indexer: Indexer | None = None
+    input_width: int | None = None
+    """Width of what queries, keys and values are projected from, where not `hidden` (Zamba2)."""
+    chunked: bool = False
+    """True where `window` is a fixed block: a query reaches back to its start only (Llama-4)."""
+    cross: bool = False
+    """True where keys come from an image encoder; a text-only pass skips the whole layer."""
 
 
 class MLA(Kind):
@@ -59,7 +94,33 @@ class MLA(Kind):
     rope_dim: int
     v_dim: int
     qkv_bias: bool = False
+    """Biases on the down-projections of query and key and on the output projection."""
     indexer: Indexer | None = None
+    output_gate: bool = False
+    """A projection of the hidden state that gates the heads' outputs (Kimi-K3)."""
+    rope: bool = True
+
+
+class CompressedAttention(Kind):
+    """Attention of DeepSeek-V4: one shared key-value head that serves as key and as value, a
+    sliding window of raw entries, and one entry for every `ratio` tokens beyond it.
+
+    Queries go through a latent, outputs through `o_groups` groups of rank `o_rank`.
+    """
+
+    heads: int
+    head_dim: int
+    rope_dim: int
+    q_lora_rank: int
+    o_groups: int
+    o_rank: int
+    window: int
+    ratio: int | None = None
+    """Tokens per compressed entry; None: the sliding window is all there is."""
+    overlap: bool = False
+    """True where an entry mixes two neighbouring windows, so projections are twice as wide."""
+    indexer: Indexer | None = None
+    """Chooses compressed entries; it keeps compressed index keys of its own."""
 
 
 class Mamba1(Kind):
@@ -100,6 +161,8 @@ class GatedDelta(Kind):
     per_channel_decay: bool = False
     """True for Kimi Delta Attention; then low-rank gates of width `gate_rank`."""
     gate_rank: int = 0
+    full_rank_gate: bool = False
+    """True where the output gate is one full projection, the decay still low-rank (Kimi-K3)."""
 
 
 class Lightning(Kind):
@@ -110,14 +173,14 @@ class Lightning(Kind):
 
 
 class ShortConv(Kind):
-    """Gated short convolution (LFM2)."""
+    """Gated short convolution (LFM2): `width` channels, one filter of length `conv` for each."""
 
     width: int
     conv: int
     bias: bool = False
 
 
-Mixer = Attention | MLA | Mamba1 | Mamba2 | GatedDelta | Lightning | ShortConv
+Mixer = Attention | MLA | CompressedAttention | Mamba1 | Mamba2 | GatedDelta | Lightning | ShortConv
 
 
 class DenseFFN(Kind):
@@ -144,6 +207,8 @@ class MoE(Kind):
     shared_gate: bool = False
     latent: int | None = None
     """Width that tokens are projected to before the experts and back after (Nemotron-3)."""
+    hashed: bool = False
+    """True where a table of token ids picks the experts and the router only weighs them."""
 
 
 FFN = DenseFFN | MoE
@@ -161,9 +226,13 @@ class Layer(Kind):
     parallel: bool = False
     """Mixer and FFN read the same input and are added together (Falcon, GPT-J)."""
     weights_shared: bool = False
-    """True where the parameters are another layer's (Zamba2): read again, stored once."""
+    """True where mixer, FFN and norms are another layer's (Zamba2): read again, stored once."""
     extra_params: int = 0
     """Parameters outside mixer, FFN and norms that no matrix multiplication reads whole."""
+    linears: tuple[Linear, ...] = ()
+    """Further matrix multiplications of every token; the layer's own even if weights are shared."""
+    beside: Mixer | None = None
+    """A second mixer on the same input, whose output is added (Falcon-H1)."""
 
 
 class Model(Kind):
@@ -187,6 +256,23 @@ class Model(Kind):
     """Format of the released weights (see precision.py)."""
     prediction_layers: tuple[Layer, ...] = ()
     """Multi-token-prediction layers: a draft model of its own, not part of `layers`."""
+    linears: tuple[Linear, ...] = ()
+    """Matrix multiplications of every token, once per pass, outside the layers."""
+    tables: tuple[Table, ...] = ()
+    """Look-up tables besides the token embedding and the learned positions."""
+    residual_streams: int = 1
+    """Copies of the hidden state that run through the layers (DeepSeek-V4, Gemma-3n)."""
+
+    @staticmethod
+    def from_hf(source: Mapping[str, object] | str | os.PathLike[str]) -> Model:
+        """The model that a Hugging Face configuration describes.
+
+        `source` is a parsed `config.json`, a path to one or to its folder, a name of the catalog,
+        or a hub id (which needs `huggingface_hub` and a network when the catalog lacks it).
+        """
+        from analyzer.models_catalog import load
+
+        return load(source)
 
     def layer_groups(self) -> dict[Layer, int]:
         """Distinct layers and how often each occurs, in order of first appearance."""
