@@ -61,6 +61,14 @@ PARAMETERS: dict[str, Parameter] = {
             "kv_splits", "splits", 1e6, 1e6, 0.25, 1e6,
             "pieces that one KV head's cache is cut into to fill the machine",
         ),
+        Parameter(
+            "kv_narrow_eff", "ratio", 1.0, 1.0, 0.05, 1.0,
+            "speed of reading an 8-bit or narrower cache, per byte, relative to a 16-bit one",
+        ),
+        Parameter(
+            "gqa_exponent", "exponent", 0.0, 0.0, 0.0, 1.5,
+            "cost of query heads that share a KV head: 0 reads it once, 1 once per query head",
+        ),
         _share("vector_eff", "memory-bound vector work: norms, activations, copies"),
         Parameter(
             "sharpness", "exponent", 64.0, 64.0, 1.0, 64.0,
@@ -71,6 +79,12 @@ PARAMETERS: dict[str, Parameter] = {
         _cost("step_s", "s", 1.0, "fixed cost of a step: scheduling, sampling, host"),
         _cost("sequence_s", "s", 0.05, "cost of a step per sequence in it"),
         _cost("prefill_s", "s", 5.0, "cost of a request batch before its first token"),
+        _cost("burst", "prefills", 2.0,
+              "prefills of its fellows that a request waits for in a closed loop, per fellow"),
+        Parameter(
+            "interference", "ratio", 0.0, 1.0, 0.0, 2.0,
+            "share of the prefill work in continuous batching that delays running sequences",
+        ),
         _cost("collective_s", "s", 5e-3, "latency of a collective beyond the links' own"),
         _share("link_eff", "link bandwidth in collectives"),
         _share("host_link_eff", "host-to-device link bandwidth"),
@@ -80,7 +94,7 @@ PARAMETERS: dict[str, Parameter] = {
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One value per entry of PARAMETERS. A value may be an array while fitting."""
+    """One value per entry of PARAMETERS."""
 
     gemm_eff_32: Any = DEFAULT_EFFICIENCY
     gemm_eff_16: Any = DEFAULT_EFFICIENCY
@@ -95,6 +109,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mem_eff_4: Any = DEFAULT_EFFICIENCY
     kv_eff: Any = DEFAULT_EFFICIENCY
     kv_splits: Any = 1e6
+    kv_narrow_eff: Any = 1.0
+    gqa_exponent: Any = 0.0
     vector_eff: Any = DEFAULT_EFFICIENCY
     sharpness: Any = 64.0
     launch_s: Any = 0.0
@@ -102,6 +118,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     step_s: Any = 0.0
     sequence_s: Any = 0.0
     prefill_s: Any = 0.0
+    burst: Any = 0.0
+    interference: Any = 1.0
     collective_s: Any = 0.0
     link_eff: Any = DEFAULT_EFFICIENCY
     host_link_eff: Any = DEFAULT_EFFICIENCY

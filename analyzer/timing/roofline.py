@@ -61,14 +61,21 @@ class StepTime(NamedTuple):
     ops: OpTimes
 
 
-def time_step(table: OpTable, machine: Machine, rates: Rates, sequences: Any = 1.0) -> StepTime:
-    """Time one step: the device's operators, or the host that issues them if that is slower."""
+def time_step(
+    table: OpTable, machine: Machine, rates: Rates, sequences: Any = 1.0, with_host: bool = True
+) -> StepTime:
+    """Time one step: the device's operators, or the host that issues them if that is slower.
+
+    `with_host` adds what the host does once a step (scheduling, sampling); a pipeline's stages
+    share one host, so only its last stage pays.
+    """
     ops = time_ops(table, machine, rates)
     device_s = ops.total_s.sum(axis=0)
     issue_s = rates.host_launch_s * table.total("launches")
-    host_s = rates.step_s + rates.sequence_s * np.asarray(sequences)
-    total_s = np.maximum(device_s, issue_s) + host_s
-    return StepTime(total_s, device_s, ops.network_s.sum(axis=0), np.maximum(issue_s - device_s, 0) + host_s, ops)
+    waited_s = np.maximum(issue_s - device_s, 0.0)
+    if with_host:
+        waited_s = waited_s + rates.step_s + rates.sequence_s * np.asarray(sequences)
+    return StepTime(device_s + waited_s, device_s, ops.network_s.sum(axis=0), waited_s, ops)
 
 
 def time_ops(table: OpTable, machine: Machine, rates: Rates) -> OpTimes:
@@ -80,7 +87,8 @@ def time_ops(table: OpTable, machine: Machine, rates: Rates) -> OpTimes:
     overhead_s = rates.launch_s * table.launches
     busy_s = smooth_max(compute_s, memory_s, rates.sharpness)
     total_s = (busy_s + network_s + overhead_s) * repeat
-    return OpTimes(compute_s * repeat, memory_s * repeat, network_s * repeat, overhead_s * repeat, total_s)
+    parts = (compute_s, memory_s, network_s, overhead_s)
+    return OpTimes(*(part * repeat for part in parts), total_s)
 
 
 def smooth_max(a: Array, b: Array, sharpness: Any) -> Array:
@@ -93,10 +101,6 @@ def smooth_max(a: Array, b: Array, sharpness: Any) -> Array:
     share = np.minimum(a, b) / np.where(larger > 0, larger, 1.0)
     result: Array = larger * (1.0 + share**sharpness) ** (1.0 / sharpness)
     return result
-
-
-def _rows(table: OpTable, kind: str) -> list[int]:
-    return [index for index, name in enumerate(table.kinds) if name == kind]
 
 
 def _compute_s(table: OpTable, machine: Machine, rates: Rates) -> Array:
@@ -131,10 +135,12 @@ def _memory_s(table: OpTable, machine: Machine, rates: Rates) -> Array:
         if kind == "grouped_gemm":
             weight_eff[index] = weight_eff[index] * rates.expert_eff
     occupancy = fill(table.groups * rates.kv_splits, machine.units)
+    kv_eff = np.where(table.weight_bits < 15.0, rates.kv_eff * rates.kv_narrow_eff, rates.kv_eff)
+    repeats = table.heads_per_group**rates.gqa_exponent if rates.gqa_exponent else 1.0
     traffic = (
         table.weight_B / weight_eff
         + table.act_B / rates.vector_eff
-        + table.kv_B / (rates.kv_eff * occupancy)
+        + table.kv_B * repeats / (kv_eff * occupancy)
     )
     seconds: Array = traffic / machine.memory_Bps
     return seconds

@@ -1,0 +1,141 @@
+"""How a model is laid over devices: number formats, parallelism, chunking, speculation, adapters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from analyzer import precision
+from analyzer.counting.context import Layout
+from analyzer.errors import ConfigError
+from analyzer.model import Model, MoE
+from analyzer.optable import COMPUTE_INDEX
+
+
+class Speculation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A draft proposes `tokens`; each is accepted with probability `acceptance`."""
+
+    tokens: int
+    acceptance: float
+    draft: Any = None
+    """The draft Model; None: the model's own prediction layers, or no cost (n-gram)."""
+
+
+class LoRA(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Unmerged low-rank adapters, `adapters` of them active in a step."""
+
+    rank: int
+    adapters: int = 1
+
+
+class Offload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shares of weights and KV cache kept off the device, in host memory and on disk."""
+
+    weights_host: float = 0.0
+    weights_disk: float = 0.0
+    kv_host: float = 0.0
+    kv_disk: float = 0.0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One deployment of one model. Integers may be arrays; format names are single names."""
+
+    tp: Any = 1
+    """Ranks of one pipeline stage of one replica."""
+    pp: int = 1
+    dp: Any = 1
+    """Independent replicas."""
+    ep: Any = 1
+    """Ranks that whole experts are dealt to, among the tp ranks."""
+    attention_dp: Any = 1
+    """Groups of the tp ranks that hold whole sequences during attention."""
+    sequence_parallel: bool = False
+    weights: str = ""
+    """Format of the weights; empty: the model's own."""
+    activations: str = "bf16"
+    kv: str = ""
+    """Format of the cache; empty: that of the activations."""
+    compute: str = ""
+    """Format of the arithmetic in linear layers; empty: what the weights' format implies."""
+    chunk_tokens: int | None = None
+    """Prompt tokens per step; None: the whole prompt batch at once."""
+    micro_batches: int | None = None
+    """Pieces that the pipeline works on at once; None: one per stage where the batch allows."""
+    speculation: Speculation | None = None
+    lora: LoRA | None = None
+    offload: Offload | None = None
+    routing_skew: float = 0.0
+    absorb_mla: bool = True
+    engine: str = ""
+    """Which software runs it; decides whose calibration applies. Empty: the best calibrated."""
+    fused: bool = True
+    """False for engines that run norms and activations as single kernels (eager)."""
+
+    @property
+    def devices(self) -> Any:
+        """Devices of all replicas."""
+        return np.asarray(self.tp) * self.pp * np.asarray(self.dp) if _any_array(
+            self.tp, self.dp
+        ) else self.tp * self.pp * self.dp
+
+
+def _any_array(*values: Any) -> bool:
+    return any(isinstance(value, np.ndarray) for value in values)
+
+
+def layout(model: Model, plan: Plan) -> Layout:
+    """The part of a plan that counting needs, as numbers."""
+    weights = precision.lookup(plan.weights or model.native_weights)
+    activations = precision.lookup(plan.activations)
+    kv = precision.lookup(plan.kv or plan.activations)
+    compute = plan.compute or weights.compute
+    if compute not in COMPUTE_INDEX:
+        compute = precision.lookup(compute).compute
+    whole = weights.covers_embeddings
+    experts_only = weights.name == "mxfp4" and any(isinstance(x.ffn, MoE) for x in model.layers)
+    dense = activations if experts_only else weights
+    wide = COMPUTE_INDEX[_wide(activations)]
+    narrow = compute in ("fp8", "int8", "fp4", "int4", "fp6")
+    return Layout(
+        tp=_number(plan.tp),
+        ep=_number(plan.ep),
+        attention_dp=_number(plan.attention_dp),
+        sequence_parallel=plan.sequence_parallel,
+        weight_B=dense.bytes_per_value,
+        embedding_B=weights.bytes_per_value if whole else max(activations.bytes_per_value, 2.0),
+        act_B=activations.bytes_per_value,
+        kv_B=kv.bytes_per_value,
+        state_B=max(activations.bytes_per_value, 2.0),
+        compute=wide if experts_only else COMPUTE_INDEX[compute],
+        attention_compute=wide,
+        head_compute=wide,
+        expert_weight_B=weights.bytes_per_value if experts_only else None,
+        expert_compute=COMPUTE_INDEX[compute] if experts_only else None,
+        dequant_flops=0.0 if narrow or weights.bits >= 16 else 2.0,
+        quantise_activations=1.0 if narrow else 0.0,
+        routing_skew=plan.routing_skew,
+        absorb_mla=plan.absorb_mla,
+        fused=plan.fused,
+        lora_rank=float(plan.lora.rank) if plan.lora else 0.0,
+        lora_adapters=float(plan.lora.adapters) if plan.lora else 0.0,
+    )
+
+
+def _wide(activations: precision.Format) -> str:
+    return activations.compute if activations.compute in ("fp32", "bf16", "fp16", "fp8") else "bf16"
+
+
+def _number(value: Any) -> Any:
+    return value.astype(np.float64) if isinstance(value, np.ndarray) else float(value)
+
+
+def stages(model: Model, pp: int) -> list[slice]:
+    """Layers of each pipeline stage; the first stages take one more where it does not divide."""
+    total = len(model.layers)
+    if not 1 <= pp <= total:
+        raise ConfigError(f"pp={pp} cannot cut the {total} layers of {model.name}; use 1..{total}")
+    base, longer = divmod(total, pp)
+    ends = np.cumsum([base + (stage < longer) for stage in range(pp)])
+    return [slice(int(end - base - (i < longer)), int(end)) for i, end in enumerate(ends)]
