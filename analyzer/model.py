@@ -254,6 +254,8 @@ class Model(Kind):
     architecture: str = ""
     native_weights: str = "bf16"
     """Format of the released weights (see precision.py)."""
+    native_dense_weights: str | None = None
+    """Format of all but the routed experts, where it differs (gpt-oss: mxfp4 experts, bf16)."""
     prediction_layers: tuple[Layer, ...] = ()
     """Multi-token-prediction layers: a draft model of its own, not part of `layers`."""
     linears: tuple[Linear, ...] = ()

@@ -1,0 +1,163 @@
+"""Models by name: the shipped catalog, configuration files, and the Hugging Face hub.
+
+Each catalog entry is one small file, `catalog/models/<name>.json`, with the part of the released
+`config.json` that shapes the model. `catalog/model_names.json` maps every further spelling (hub ids
+and aliases) to a name, so that loading one model reads two files at most.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from analyzer.errors import ConfigError, nearest
+from analyzer.hf import from_config
+from analyzer.model import Model
+
+FOLDER = Path(__file__).parent / "catalog" / "models"
+NAMES = FOLDER.parent / "model_names.json"
+
+QUANTIZED_SUFFIXES = {
+    "-fp8-dynamic": "fp8",
+    "-fp8": "fp8",
+    "-nvfp4": "nvfp4",
+    "-fp4": "nvfp4",
+    "-awq-int4": "int4-awq-g128",
+    "-awq-gemm": "int4-awq-g128",
+    "-awq-gemv": "int4-awq-g128",
+    "-awq": "int4-awq-g128",
+    "-gptq-int4": "int4-gptq",
+    "-gptq-int8": "int8-gptq",
+    "-gptq": "int4-gptq",
+    "-bnb-4bit": "bnb-nf4",
+    "-int4": "int4",
+    "-int8": "int8",
+}
+"""Endings that name the format of the weights and nothing of the architecture."""
+
+TUNED_SUFFIXES = ("-hf", "-instruct", "-chat", "-it", "-base", "-bf16", "-fp16")
+"""Endings that name a fine-tune or a packaging of the same architecture."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One file of the catalog."""
+
+    hub_id: str
+    """Repository that publishes the model."""
+    source: str
+    """Where the figures come from."""
+    config: dict[str, Any]
+    """Keys of the released `config.json` that shape the model."""
+    aliases: tuple[str, ...] = ()
+    """Further names and hub ids of the same architecture and weight format."""
+    parameters_published: float | None = None
+    """Parameters as the publisher states them."""
+    published_digits: int | None = None
+    """Significant digits of that statement."""
+    published_active: float | None = None
+    """Parameters active per token as the publisher states them."""
+
+
+def load(source: Mapping[str, object] | str | os.PathLike[str]) -> Model:
+    """The model of a parsed configuration, a file or folder, a catalog name or a hub id."""
+    if isinstance(source, Mapping):
+        return from_config(source)
+    text = os.fspath(source)
+    path = Path(text)
+    if path.suffix == ".json" or path.exists() or not isinstance(source, str):
+        return from_config(*_read_file(path))
+    found = resolve(text)
+    if found is not None:
+        return _named(*found)
+    if text.count("/") == 1:
+        return from_config(_download(text), text)
+    raise ConfigError(f"unknown model {text!r}{nearest(text, [*names(), *_spellings()])}")
+
+
+def names() -> list[str]:
+    """Short names of all models in the catalog."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def entry(name: str) -> Entry:
+    """The catalog's entry for a short name."""
+    return msgspec.json.decode((FOLDER / f"{name}.json").read_bytes(), type=Entry)
+
+
+def normalised(name: str) -> str:
+    """Lower case without organisation; blanks and underscores as hyphens."""
+    return name.strip().lower().rpartition("/")[2].replace("_", "-").replace(" ", "-")
+
+
+def resolve(name: str) -> tuple[str, str | None] | None:
+    """Short name and, where the spelling ends in one, weight format; None if there is no such."""
+    key, weights = normalised(name), None
+    for ending, fmt in QUANTIZED_SUFFIXES.items():
+        if _known(key) is None and key.endswith(ending):
+            key, weights = key.removesuffix(ending), fmt
+    while _known(key) is None:
+        ending = next((one for one in TUNED_SUFFIXES if key.endswith(one)), "")
+        if not ending:
+            return None
+        key = key.removesuffix(ending)
+    return str(_known(key)), weights
+
+
+def _known(key: str) -> str | None:
+    if "/" in key or key.startswith("."):
+        return None
+    return key if (FOLDER / f"{key}.json").is_file() else _spellings().get(key)
+
+
+@lru_cache(maxsize=1)
+def _spellings() -> dict[str, str]:
+    return msgspec.json.decode(NAMES.read_bytes(), type=dict[str, str])
+
+
+@lru_cache(maxsize=64)
+def _named(name: str, weights: str | None) -> Model:
+    model = from_config(entry(name).config, name)
+    if weights is None:
+        return model
+    return msgspec.structs.replace(model, native_weights=weights, native_dense_weights=None)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], str]:
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file")
+    try:
+        # Python's own reader: released files hold bare Infinity, which is not JSON.
+        config = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{file}: must hold one JSON object")
+    return config, str(file.parent.name if file.name == "config.json" else file.stem)
+
+
+def _download(hub_id: str) -> dict[str, Any]:
+    """`config.json` of a hub id that the catalog lacks."""
+    hint = nearest(hub_id.rpartition("/")[2], [*names(), *_spellings()])
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise ConfigError(
+            f"model {hub_id!r} is not in the catalog{hint}, and to fetch its config.json "
+            "needs `pip install huggingface_hub`"
+        ) from None
+    try:
+        path = hf_hub_download(hub_id, "config.json")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"model {hub_id!r} is not in the catalog{hint}, and its config.json could not be "
+            f"fetched: {reason}"
+        ) from None
+    return _read_file(Path(path))[0]
