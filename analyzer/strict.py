@@ -27,6 +27,7 @@ __all__ = [
     "decode_json",
     "decode_lines",
     "decode_toml",
+    "parse_json",
     "read_csv_rows",
 ]
 
@@ -49,7 +50,7 @@ def decode_toml(path: str | Path, into: type[T]) -> T:
 
 def decode_json(path: str | Path, into: type[T]) -> T:
     """Read one JSON document as `into`; raises ConfigError naming file and key."""
-    return convert(_parse_json(_read_text(path), str(path)), into, where=str(path))
+    return convert(parse_json(_read_text(path), str(path)), into, where=str(path))
 
 
 def decode_lines(path: str | Path, into: type[T]) -> Iterator[tuple[int, T]]:
@@ -76,15 +77,15 @@ def convert(document: object, into: type[T], where: str) -> T:
     except msgspec.ValidationError as error:
         fault = locate(document, into) or str(error)
         raise ConfigError(f"{where}: {fault}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    except InputError as error:
+        raise type(error)(f"{where}: {error}") from None
     except RecursionError:
         raise ConfigError(f"{where}: nested too deeply") from None
 
 
 def _convert_line(line: str, into: type[T], where: str) -> T:
     try:
-        return convert(_parse_json(line, where), into, where)
+        return convert(parse_json(line, where), into, where)
     except InputError as error:
         raise DataError(str(error)) from None
 
@@ -98,7 +99,9 @@ def _read_text(path: str | Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _parse_json(text: str, where: str) -> object:
+def parse_json(text: str, where: str) -> object:
+    """A JSON value without duplicate keys, NaN or infinities; raises ConfigError."""
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
         if len(mapping) < len(pairs):
