@@ -43,7 +43,7 @@ class Op(NamedTuple):
     kind: str
     repeat: Number = 1.0
     flops: Number = 0.0
-    """2 per multiply-add of matrix multiplications; vector work counts one per operation."""
+    """2 per multiply-add of matrix multiplications; in `elementwise` rows one per operation."""
     weight_B: Number = 0.0
     weight_bits: Number = 16.0
     """Bits that one weight takes in memory; 4-bit kernels stream less well than 16-bit ones."""
@@ -52,9 +52,10 @@ class Op(NamedTuple):
     kv_B: Number = 0.0
     """KV cache or recurrent state read and written."""
     m: Number = 1.0
-    """Rows that share the weights (tokens of the step); query tokens per sequence in attention."""
+    """Rows that share one weight matrix (tokens of the step; of one touched expert in
+    `grouped_gemm`); query tokens per sequence in attention and scans."""
     n: Number = 1.0
-    """Columns of the result; context length in attention."""
+    """Columns of the result; keys in reach in attention."""
     k: Number = 1.0
     """Reduction length; head size in attention."""
     groups: Number = 1.0
@@ -62,7 +63,9 @@ class Op(NamedTuple):
     heads_per_group: Number = 1.0
     """Query heads that share one KV head, in attention."""
     comm_B: Number = 0.0
-    """Payload: the bytes of the whole tensor that the collective acts on, per rank."""
+    """Payload per rank: the whole tensor for all_reduce, the gathered result for all_gather, the
+    input for reduce_scatter, the whole send buffer (own share included) for all_to_all, the
+    message for p2p. 0 where `ranks` is 1."""
     ranks: Number = 1.0
     stride: Number = 1.0
     """Distance between neighbouring ranks of the group; says whether the group leaves a node."""
@@ -70,58 +73,83 @@ class Op(NamedTuple):
     launches: Number = 1.0
     compute: Number = 2.0
     """Format of the arithmetic, as its index in COMPUTE (2: bf16)."""
+    vector_flops: Number = 0.0
+    """Vector work inside the same kernel (softmax, decays), which matrix units do not do."""
 
 
 COLUMNS = tuple(field for field in Op._fields if field not in {"name", "kind", "collective"})
 
 
 class OpTable(NamedTuple):
-    """Columns of counted work, shape (operators, *scenarios)."""
+    """Columns of counted work, shape (operators, *scenarios) when read as `table.flops`.
+
+    `columns` holds them compactly: an axis along which a column does not vary has length 1 there.
+    """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     collectives: tuple[str, ...]
     columns: dict[str, NDArray[np.float64]]
+    shape: tuple[int, ...]
+    """Shape of the scenarios."""
 
     def __getattr__(self, name: str) -> NDArray[np.float64]:
         try:
-            return self.columns[name]
+            column = self.columns[name]
         except KeyError:
             raise AttributeError(name) from None
+        full = (len(self.names), *self.shape)
+        return column if column.shape == full else np.broadcast_to(column, full)
 
     @property
     def bytes_moved_B(self) -> NDArray[np.float64]:
         """Bytes to and from memory per execution."""
-        return self.columns["weight_B"] + self.columns["act_B"] + self.columns["kv_B"]
+        columns = self.columns
+        moved = columns["weight_B"] + columns["act_B"] + columns["kv_B"]
+        return np.broadcast_to(moved, (len(self.names), *self.shape))
 
     def total(self, column: str) -> NDArray[np.float64]:
         """The column summed over operators, with repeats."""
         total: NDArray[np.float64] = (self.columns[column] * self.columns["repeat"]).sum(axis=0)
-        return total
+        return np.broadcast_to(total, self.shape)
 
 
-def stack(ops: Sequence[Op]) -> OpTable:
-    """Rows to columns; scalars and arrays broadcast together."""
+def stack(ops: Sequence[Op], repeats: Sequence[Number] | None = None) -> OpTable:
+    """Rows to columns; scalars and arrays broadcast together. `repeats` replaces the rows' own."""
     for op in ops:
-        if op.kind not in KIND_INDEX or op.collective not in COLLECTIVE_INDEX:
-            raise ConfigError(f"operator {op.name!r} has unknown kind {op.kind!r}/{op.collective!r}")
-    columns = {}
-    for field in COLUMNS:
-        values = [getattr(op, field) for op in ops]
-        columns[field] = _column(values)
-    return OpTable(
-        names=tuple(op.name for op in ops),
-        kinds=tuple(op.kind for op in ops),
-        collectives=tuple(op.collective for op in ops),
-        columns=columns,
-    )
+        if op[1] not in KIND_INDEX or op.collective not in COLLECTIVE_INDEX:
+            raise ConfigError(
+                f"operator {op.name!r} has unknown kind {op.kind!r}/{op.collective!r}"
+            )
+    fields = [*zip(*ops, strict=True)] if ops else [()] * len(Op._fields)
+    values = dict(zip(Op._fields, fields, strict=True))
+    if repeats is not None:
+        values["repeat"] = tuple(repeats)
+    columns, shape = _columns(values)
+    return OpTable(values["name"], values["kind"], values["collective"], columns, shape)
 
 
-def _column(values: list[Number]) -> NDArray[np.float64]:
-    shapes = {np.shape(value) for value in values}
-    if shapes == {()}:
-        return np.array(values, dtype=np.float64)
-    shape = np.broadcast_shapes(*shapes)
+Columns = dict[str, NDArray[np.float64]]
+
+
+def _columns(values: dict[str, tuple[Number, ...]]) -> tuple[Columns, tuple[int, ...]]:
+    try:  # all scalars: the whole table in one conversion
+        block = np.array([values[field] for field in COLUMNS], dtype=np.float64)
+        if block.ndim == 2:
+            return dict(zip(COLUMNS, block, strict=True)), ()
+    except ValueError:
+        pass  # arrays among them
+    own = {field: _own_shape(values[field]) for field in COLUMNS}
+    shape = np.broadcast_shapes(*own.values())
+    return {field: _column(values[field], own[field], len(shape)) for field in COLUMNS}, shape
+
+
+def _own_shape(values: tuple[Number, ...]) -> tuple[int, ...]:
+    return np.broadcast_shapes(*{np.shape(value) for value in values})
+
+
+def _column(values: tuple[Number, ...], own: tuple[int, ...], axes: int) -> NDArray[np.float64]:
+    shape = (1,) * (axes - len(own)) + own
     column = np.empty((len(values), *shape))
     for row, value in zip(column, values, strict=True):
         row[...] = value

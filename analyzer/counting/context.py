@@ -27,6 +27,18 @@ class Segment(NamedTuple):
     """Positions per sequence that need the head."""
 
     @property
+    def keys(self) -> Number:
+        """Keys per sequence once this step's are cached."""
+        return self.past + self.new
+
+    @property
+    def causal(self) -> Number:
+        """Query-key pairs among the new tokens of one sequence."""
+        if self.pairs_within is not None:
+            return self.pairs_within
+        return self.new * (self.new + 1.0) / 2.0
+
+    @property
     def tokens(self) -> Number:
         return self.sequences * self.new
 
@@ -49,18 +61,19 @@ class Layout(NamedTuple):
     """How one model replica is cut over devices and stored. Bytes are per value."""
 
     tp: Number = 1.0
-    """Ranks that share attention heads and dense FFN columns."""
+    """Ranks of the replica (of one pipeline stage): they share heads, columns and vocabulary."""
     ep: Number = 1.0
-    """Ranks that whole experts are dealt to; the width of one expert is cut over tp/ep'."""
+    """Groups of ranks that whole experts are dealt to; an expert's width is cut over tp/ep."""
     attention_dp: Number = 1.0
-    """Groups of ranks that hold whole sequences in attention; then attention is cut over
-    tp/attention_dp ranks, and tokens meet again in the experts."""
+    """Groups of ranks that hold whole sequences; then all but the routed experts is cut over
+    tp/attention_dp ranks only, and tokens meet again in the experts."""
     sequence_parallel: bool = False
     weight_B: Number = 2.0
     embedding_B: Number = 2.0
     act_B: Number = 2.0
     kv_B: Number = 2.0
     state_B: Number = 2.0
+    """Recurrent states; the convolutions' windows are kept as activations."""
     compute: Number = COMPUTE_INDEX["bf16"]
     """Arithmetic of linear layers (index in COMPUTE)."""
     attention_compute: Number = COMPUTE_INDEX["bf16"]
@@ -81,3 +94,8 @@ class Layout(NamedTuple):
     lora_rank: Number = 0.0
     lora_adapters: Number = 0.0
     """Distinct unmerged adapters that are active in a step."""
+    expert_all_to_all: bool = True
+    """With ep > 1: each rank sends its own tokens to the ranks of their experts and gets them back.
+    False: every rank gathers all tokens and the partial sums are reduced (vLLM without DeepEP)."""
+    cache_copies: Number = 0.0
+    """Times that a step copies the whole cache (1: transformers' dynamic cache concatenates)."""

@@ -1,0 +1,53 @@
+"""One decoder layer: which counter serves which kind, and what lies between mixer and FFN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from analyzer.counting import elementwise
+from analyzer.counting.attention import attention
+from analyzer.counting.communication import gather_tokens, sum_partials
+from analyzer.counting.embedding import projections
+from analyzer.counting.ffn import dense
+from analyzer.counting.linear import quantisation
+from analyzer.counting.work import Work
+from analyzer.errors import ConfigError
+from analyzer.model import Attention, DenseFFN, Kind, Layer
+from analyzer.optable import Op
+
+COUNTERS: dict[type[Kind], Callable[[Work, Any], list[Op]]] = {
+    Attention: attention,
+    DenseFFN: dense,
+}
+"""A new kind of layer is one entry here and one file beside this one."""
+
+
+def count_kind(work: Work, kind: Kind | None) -> list[Op]:
+    """Operators of a mixer or an FFN, without its entry and exit."""
+    if kind is None:
+        return []
+    counter = COUNTERS.get(type(kind))
+    if counter is None:
+        raise ConfigError(f"no counter for layers of kind {type(kind).__name__}")
+    return counter(work, kind)
+
+
+def count_layer(work: Work, layer: Layer) -> list[Op]:
+    """Operators of one layer, in the order of execution but for norms, which come first."""
+    if isinstance(layer.mixer, Attention) and layer.mixer.cross:
+        return []  # a text-only pass skips it
+    mixer = [*count_kind(work, layer.mixer), *count_kind(work, layer.beside)]
+    feed_forward = count_kind(work, layer.ffn)
+    if layer.parallel:
+        parts = _enclosed(work, [*mixer, *feed_forward], "block")
+    else:
+        parts = [*_enclosed(work, mixer, "mixer"), *_enclosed(work, feed_forward, "ffn")]
+    parts += projections(work, layer.linears, "layer")
+    return [*elementwise.norms(work, layer), *parts, *quantisation(work, parts)]
+
+
+def _enclosed(work: Work, ops: list[Op], name: str) -> list[Op]:
+    if not ops:
+        return []
+    return [*gather_tokens(work, name), *ops, *sum_partials(work, name)]
