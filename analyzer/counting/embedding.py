@@ -48,7 +48,7 @@ def leave(work: Work) -> list[Op]:
     logits = rows * model.vocab
     return [
         *final_norm(work),
-        *gather_tokens(work, "head"),
+        *gather_tokens(work, "final"),
         head,
         *collective(
             "head.all_gather", "all_gather", logits * work.act_B, work.local, work.local > 1

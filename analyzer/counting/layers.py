@@ -11,14 +11,18 @@ from analyzer.counting.communication import gather_tokens, sum_partials
 from analyzer.counting.embedding import projections
 from analyzer.counting.ffn import dense
 from analyzer.counting.linear import quantisation
+from analyzer.counting.mla import mla
+from analyzer.counting.moe import moe
 from analyzer.counting.work import Work
 from analyzer.errors import ConfigError
-from analyzer.model import Attention, DenseFFN, Kind, Layer
+from analyzer.model import MLA, Attention, DenseFFN, Kind, Layer, MoE
 from analyzer.optable import Op
 
 COUNTERS: dict[type[Kind], Callable[[Work, Any], list[Op]]] = {
     Attention: attention,
+    MLA: mla,
     DenseFFN: dense,
+    MoE: moe,
 }
 """A new kind of layer is one entry here and one file beside this one."""
 
@@ -39,7 +43,9 @@ def count_layer(work: Work, layer: Layer) -> list[Op]:
         return []  # a text-only pass skips it
     mixer = [*count_kind(work, layer.mixer), *count_kind(work, layer.beside)]
     feed_forward = count_kind(work, layer.ffn)
-    if layer.parallel:
+    if isinstance(layer.ffn, MoE):  # sends its tokens round itself
+        parts = [*_enclosed(work, mixer, "mixer"), *feed_forward]
+    elif layer.parallel:
         parts = _enclosed(work, [*mixer, *feed_forward], "block")
     else:
         parts = [*_enclosed(work, mixer, "mixer"), *_enclosed(work, feed_forward, "ffn")]
