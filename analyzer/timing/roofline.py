@@ -8,12 +8,13 @@ measured kernels, and `Rates.ideal()` turns all of them into the plain speed of 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.optable import COMPUTE, OpTable
+from analyzer.optable import COLLECTIVES, COMPUTE, KIND_INDEX, KINDS
 from analyzer.timing.machine import Machine
 from analyzer.timing.rates import Rates
 
@@ -31,11 +32,26 @@ _GEMM_RATE = {
     "int4": "gemm_eff_4",
 }
 _SHARP = 32.0
+_GEMM, _GROUPED = KIND_INDEX["gemm"], KIND_INDEX["grouped_gemm"]
+_ATTENTION, _SCAN = KIND_INDEX["attention"], KIND_INDEX["scan"]
 BOUNDS = ("compute", "memory", "network", "overhead")
 
 
+class Table(Protocol):
+    """What timing reads of counted work; an OpTable, or many of them laid end to end."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]: ...
+    @property
+    def collectives(self) -> tuple[str, ...]: ...
+    @property
+    def columns(self) -> dict[str, Array]: ...
+    def reduce(self, values: Array) -> Array:
+        """Sum over the operators of each step."""
+
+
 class OpTimes(NamedTuple):
-    """Seconds per operator with its repeats, shape (operators, *scenarios)."""
+    """Seconds per operator with its repeats, shape (operators, *scenarios), axes of 1 kept."""
 
     compute_s: Array
     memory_s: Array
@@ -46,9 +62,7 @@ class OpTimes(NamedTuple):
     @property
     def bound(self) -> NDArray[np.intp]:
         """Which of BOUNDS takes longest, per operator."""
-        return np.argmax(
-            np.stack([self.compute_s, self.memory_s, self.network_s, self.overhead_s]), axis=0
-        )
+        return np.argmax(np.stack(np.broadcast_arrays(*self[:4])), axis=0)
 
 
 class StepTime(NamedTuple):
@@ -62,7 +76,7 @@ class StepTime(NamedTuple):
 
 
 def time_step(
-    table: OpTable, machine: Machine, rates: Rates, sequences: Any = 1.0, with_host: bool = True
+    table: Table, machine: Machine, rates: Rates, sequences: Any = 1.0, with_host: bool = True
 ) -> StepTime:
     """Time one step: the device's operators, or the host that issues them if that is slower.
 
@@ -70,80 +84,40 @@ def time_step(
     share one host, so only its last stage pays.
     """
     ops = time_ops(table, machine, rates)
-    device_s = ops.total_s.sum(axis=0)
-    issue_s = rates.host_launch_s * table.total("launches")
+    device_s = table.reduce(ops.total_s)
+    issue_s = rates.host_launch_s * table.reduce(
+        table.columns["launches"] * table.columns["repeat"]
+    )
     waited_s = np.maximum(issue_s - device_s, 0.0)
     if with_host:
         waited_s = waited_s + rates.step_s + rates.sequence_s * np.asarray(sequences)
-    return StepTime(device_s + waited_s, device_s, ops.network_s.sum(axis=0), waited_s, ops)
+    return StepTime(device_s + waited_s, device_s, table.reduce(ops.network_s), waited_s, ops)
 
 
-def time_ops(table: OpTable, machine: Machine, rates: Rates) -> OpTimes:
+def time_ops(table: Table, machine: Machine, rates: Rates) -> OpTimes:
     """Time every operator of a step."""
-    repeat = table.repeat
-    compute_s = _compute_s(table, machine, rates)
-    memory_s = _memory_s(table, machine, rates)
-    network_s = _network_s(table, machine, rates)
-    overhead_s = rates.launch_s * table.launches
+    columns = table.columns
+    axes = columns["flops"].ndim - 1
+    kinds = _codes(table.kinds, KINDS).reshape(-1, *(1,) * axes)
+    repeat = columns["repeat"]
+    compute_s = _compute_s(columns, kinds, machine, rates) * repeat
+    memory_s = _memory_s(columns, kinds, machine, rates) * repeat
+    network_s = _network_s(table, machine, rates) * repeat
+    overhead_s = rates.launch_s * columns["launches"] * repeat
     busy_s = smooth_max(compute_s, memory_s, rates.sharpness)
-    total_s = (busy_s + network_s + overhead_s) * repeat
-    parts = (compute_s, memory_s, network_s, overhead_s)
-    return OpTimes(*(part * repeat for part in parts), total_s)
+    return OpTimes(compute_s, memory_s, network_s, overhead_s, busy_s + network_s + overhead_s)
 
 
 def smooth_max(a: Array, b: Array, sharpness: Any) -> Array:
     """(a^p + b^p)^(1/p): the sum at p=1, the maximum as p grows."""
     larger = np.maximum(a, b)
-    if np.ndim(sharpness) == 0 and sharpness >= _SHARP:
+    if sharpness >= _SHARP:
         return larger
-    if np.ndim(sharpness) == 0 and sharpness == 1.0:
+    if sharpness == 1.0:
         return a + b
     share = np.minimum(a, b) / np.where(larger > 0, larger, 1.0)
     result: Array = larger * (1.0 + share**sharpness) ** (1.0 / sharpness)
     return result
-
-
-def _compute_s(table: OpTable, machine: Machine, rates: Rates) -> Array:
-    code = table.compute.astype(np.intp)
-    peak = machine.peak_vector[code]
-    gemm_eff = np.asarray([getattr(rates, _GEMM_RATE[name]) for name in COMPUTE])[code]
-    efficiency = np.empty_like(peak)
-    slowdown = np.ones_like(peak)
-    for index, kind in enumerate(table.kinds):
-        if kind == "attention":
-            efficiency[index] = rates.attention_eff
-            slowdown[index] = 1.0 + rates.attention_half / table.n[index]
-        elif kind == "gemm":
-            efficiency[index] = gemm_eff[index]
-            slowdown[index] = 1.0 + rates.gemm_half / table.m[index]
-        elif kind == "grouped_gemm":
-            efficiency[index] = gemm_eff[index] * rates.expert_eff
-            slowdown[index] = 1.0 + rates.gemm_half / table.m[index]
-        else:
-            efficiency[index] = rates.vector_eff
-            peak[index] = machine.vector_flops
-    seconds: Array = table.flops * slowdown / (peak * efficiency)
-    return seconds
-
-
-def _memory_s(table: OpTable, machine: Machine, rates: Rates) -> Array:
-    weight_eff = np.where(
-        table.weight_bits >= 15.0, rates.mem_eff,
-        np.where(table.weight_bits >= 7.0, rates.mem_eff_8, rates.mem_eff_4),
-    )
-    for index, kind in enumerate(table.kinds):
-        if kind == "grouped_gemm":
-            weight_eff[index] = weight_eff[index] * rates.expert_eff
-    occupancy = fill(table.groups * rates.kv_splits, machine.units)
-    kv_eff = np.where(table.weight_bits < 15.0, rates.kv_eff * rates.kv_narrow_eff, rates.kv_eff)
-    repeats = table.heads_per_group**rates.gqa_exponent if rates.gqa_exponent else 1.0
-    traffic = (
-        table.weight_B / weight_eff
-        + table.act_B / rates.vector_eff
-        + table.kv_B * repeats / (kv_eff * occupancy)
-    )
-    seconds: Array = traffic / machine.memory_Bps
-    return seconds
 
 
 def fill(parallel: Array, units: Any) -> Array:
@@ -154,16 +128,77 @@ def fill(parallel: Array, units: Any) -> Array:
     return share
 
 
-def _network_s(table: OpTable, machine: Machine, rates: Rates) -> Array:
-    seconds = np.zeros_like(table.flops)
-    for index, collective in enumerate(table.collectives):
-        if collective != "none":
-            seconds[index] = machine.collective_s(
-                collective,
-                table.comm_B[index],
-                table.ranks[index],
-                table.stride[index],
-                rates.collective_s,
-                rates.link_eff,
-            )
+@lru_cache(maxsize=4096)
+def _code_tuple(names: tuple[str, ...], known: tuple[str, ...]) -> NDArray[np.intp]:
+    index = {name: position for position, name in enumerate(known)}
+    return np.array([index[name] for name in names], dtype=np.intp)
+
+
+def _codes(names: tuple[str, ...] | NDArray[np.intp], known: tuple[str, ...]) -> NDArray[np.intp]:
+    return names if isinstance(names, np.ndarray) else _code_tuple(names, known)
+
+
+def _compute_s(
+    columns: dict[str, Array], kinds: NDArray[np.intp], machine: Machine, rates: Rates
+) -> Array:
+    code = columns["compute"].astype(np.intp)
+    peak = machine.peak_vector[code]
+    gemm_eff = np.asarray([getattr(rates, _GEMM_RATE[name]) for name in COMPUTE])[code]
+    share = np.full(len(KINDS), rates.attention_eff)
+    share[_GEMM], share[_GROUPED] = 1.0, rates.expert_eff
+    linear = (kinds == _GEMM) | (kinds == _GROUPED)
+    efficiency = share[kinds] * np.where(linear, gemm_eff, 1.0)
+    slowdown = 1.0 + np.where(
+        linear,
+        rates.gemm_half / columns["m"],
+        np.where(kinds == _ATTENTION, rates.attention_half / columns["n"], 0.0),
+    )
+    matrix_s = columns["flops"] * slowdown / (peak * efficiency)
+    tensor = linear | (kinds == _ATTENTION) | (kinds == _SCAN)
+    vector = columns["vector_flops"] + np.where(tensor, 0.0, columns["flops"])
+    vector_s = vector / (machine.vector_flops * rates.vector_eff)
+    return np.maximum(np.where(tensor, matrix_s, 0.0), vector_s)
+
+
+def _memory_s(
+    columns: dict[str, Array], kinds: NDArray[np.intp], machine: Machine, rates: Rates
+) -> Array:
+    bits = columns["weight_bits"]
+    by_width = np.where(bits >= 7.0, rates.mem_eff_8, rates.mem_eff_4)
+    weight_eff = np.where(bits >= 15.0, rates.mem_eff, by_width)
+    weight_eff = weight_eff * np.where(kinds == _GROUPED, rates.expert_eff, 1.0)
+    kv_eff = np.where(bits < 15.0, rates.kv_eff * rates.kv_narrow_eff, rates.kv_eff)
+    busy = fill(columns["groups"] * rates.kv_splits, machine.units)
+    kv_eff = kv_eff * np.where(kinds == _ATTENTION, busy, 1.0)
+    kv_B = columns["kv_B"]
+    if rates.gqa_exponent:
+        kv_B = kv_B * columns["heads_per_group"] ** rates.gqa_exponent
+    traffic = (
+        columns["weight_B"] / weight_eff + columns["act_B"] / rates.vector_eff + kv_B / kv_eff
+    )
+    seconds: Array = traffic / machine.memory_Bps
     return seconds
+
+
+def _network_s(table: Table, machine: Machine, rates: Rates) -> Array:
+    columns = table.columns
+    codes = _codes(table.collectives, COLLECTIVES)
+    used = np.flatnonzero(codes)
+    shape = np.broadcast_shapes(*(columns[name].shape for name in ("comm_B", "ranks", "stride")))
+    seconds = np.zeros(shape)
+    for code in np.unique(codes[used]):
+        rows = np.flatnonzero(codes == code)
+        payload_B, ranks, stride = (
+            _take(columns[name], rows) for name in ("comm_B", "ranks", "stride")
+        )
+        seconds[rows] = machine.collective_s(
+            COLLECTIVES[code], payload_B, ranks, stride, rates.collective_s, rates.link_eff
+        )
+    return seconds
+
+
+def _take(column: Array, rows: NDArray[np.intp]) -> Array:
+    return column[rows] if len(column) > 1 or len(rows) == 1 else column
+
+
+

@@ -1,0 +1,98 @@
+"""Counted phases to seconds: steps through the pipeline, averaged over the context, added up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.phases import SHARES, CountedStep
+from analyzer.timing.machine import Machine
+from analyzer.timing.rates import Rates
+from analyzer.timing.roofline import OpTimes, StepTime, Table, time_step
+
+Array = NDArray[np.float64]
+
+
+class Part(NamedTuple):
+    """One timed table of a phase and how often it runs."""
+
+    table: Table
+    ops: OpTimes
+    times: Any
+    quadrature: bool
+
+
+class Phase(NamedTuple):
+    """Seconds of a phase and where they went, shape (*scenarios)."""
+
+    total_s: Array
+    device_s: Array
+    network_s: Array
+    host_s: Array
+    parts: tuple[Part, ...] = ()
+
+    def plus(self, other: Phase) -> Phase:
+        """Both phases, one after the other."""
+        sums = (a + b for a, b in zip(self[:4], other[:4], strict=True))
+        return Phase(*sums, self.parts + other.parts)
+
+
+def time_phase(steps: Sequence[CountedStep], machine: Machine, rates: Rates) -> Phase:
+    """Time all steps of a phase."""
+    phase = _time_counted(steps[0], machine, rates)
+    for step in steps[1:]:
+        phase = phase.plus(_time_counted(step, machine, rates))
+    return phase
+
+
+def time_prefill(steps: Sequence[CountedStep], machine: Machine, rates: Rates) -> Phase:
+    """Time to the first token: the phase, and what the engine spends before it."""
+    phase = time_phase(steps, machine, rates)
+    return phase._replace(
+        total_s=phase.total_s + rates.prefill_s, host_s=phase.host_s + rates.prefill_s
+    )
+
+
+def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:
+    last = len(step.tables) - 1
+    timed = [
+        time_step(table, machine, rates, step.sequences, with_host=index == last)
+        for index, table in enumerate(step.tables)
+    ]
+    totals = _pipeline(step, timed, machine) if last else timed[0][:4]
+    if step.quadrature:
+        totals = tuple(_mean(values) for values in totals)
+    parts = tuple(
+        Part(table, stage.ops, step.times, step.quadrature)
+        for table, stage in zip(step.tables, timed, strict=True)
+    )
+    return Phase(*(values * step.times for values in totals), parts)
+
+
+def _pipeline(
+    step: CountedStep, stages: list[StepTime], machine: Machine
+) -> tuple[Array, Array, Array, Array]:
+    """Stages one after the other; further micro-batches follow at the pace of the slowest."""
+    hops_s = (len(stages) - 1) * machine.hop_s(step.hop_B, step.hop_stride)
+    total, device, network, host = (
+        sum(values) for values in zip(*(stage[:4] for stage in stages), strict=True)
+    )
+    slowest_s = np.maximum.reduce([np.asarray(stage.total_s) for stage in stages])
+    through_s = total + hops_s
+    if step.per_token:
+        through_s = np.maximum(through_s, step.pieces * slowest_s)
+    else:
+        through_s = through_s + (step.pieces - 1.0) * slowest_s
+    return through_s, device, network + hops_s, host
+
+
+def _mean(values: Array) -> Array:
+    """Integrate out the leading quadrature axis."""
+    full = np.shape(values)
+    if full[:1] != (len(SHARES),):
+        values = np.broadcast_to(values, (len(SHARES), *full))
+    mean: Array = np.tensordot(SHARES, values, 1)
+    return mean
