@@ -18,7 +18,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Base of every layer kind: immutable, hashable, strict about its fields."""
 
 
-class Linear(Kind):
+class Linear(Kind, frozen=True, kw_only=True):
     """A matrix multiplication beside the mixer and the FFN, that every token goes through."""
 
     inputs: int
@@ -26,14 +26,14 @@ class Linear(Kind):
     bias: bool = False
 
 
-class Table(Kind):
+class Table(Kind, frozen=True, kw_only=True):
     """A look-up table beside the token embedding: a token reads one row of it."""
 
     rows: int
     width: int
 
 
-class Indexer(Kind):
+class Indexer(Kind, frozen=True, kw_only=True):
     """Trained selection of the keys that sparse attention reads (DeepSeek-V3.2, GLM-5)."""
 
     heads: int
@@ -54,7 +54,7 @@ class Indexer(Kind):
     """True where the layer takes over the choice of the layer before: no parameters, no scores."""
 
 
-class Attention(Kind):
+class Attention(Kind, frozen=True, kw_only=True):
     """Softmax attention with its own keys and values: MHA, MQA, GQA, windowed or not."""
 
     heads: int
@@ -84,7 +84,7 @@ class Attention(Kind):
     """True where keys come from an image encoder; a text-only pass skips the whole layer."""
 
 
-class MLA(Kind):
+class MLA(Kind, frozen=True, kw_only=True):
     """Multi-head latent attention (DeepSeek): the cache holds one latent per token."""
 
     heads: int
@@ -101,7 +101,7 @@ class MLA(Kind):
     rope: bool = True
 
 
-class CompressedAttention(Kind):
+class CompressedAttention(Kind, frozen=True, kw_only=True):
     """Attention of DeepSeek-V4: one shared key-value head that serves as key and as value, a
     sliding window of raw entries, and one entry for every `ratio` tokens beyond it.
 
@@ -123,7 +123,7 @@ class CompressedAttention(Kind):
     """Chooses compressed entries; it keeps compressed index keys of its own."""
 
 
-class Mamba1(Kind):
+class Mamba1(Kind, frozen=True, kw_only=True):
     """Selective state space, one state vector per channel."""
 
     inner: int
@@ -136,7 +136,7 @@ class Mamba1(Kind):
     """Jamba normalises dt, B and C."""
 
 
-class Mamba2(Kind):
+class Mamba2(Kind, frozen=True, kw_only=True):
     """State-space duality: heads of `head_dim` channels that share a scalar decay."""
 
     inner: int
@@ -150,7 +150,7 @@ class Mamba2(Kind):
     gated_norm: bool = True
 
 
-class GatedDelta(Kind):
+class GatedDelta(Kind, frozen=True, kw_only=True):
     """Gated delta rule (Qwen3-Next, Qwen3.5) and its per-channel form, Kimi Delta Attention."""
 
     key_heads: int
@@ -165,14 +165,14 @@ class GatedDelta(Kind):
     """True where the output gate is one full projection, the decay still low-rank (Kimi-K3)."""
 
 
-class Lightning(Kind):
+class Lightning(Kind, frozen=True, kw_only=True):
     """Linear attention with a fixed decay per head (MiniMax)."""
 
     heads: int
     head_dim: int
 
 
-class ShortConv(Kind):
+class ShortConv(Kind, frozen=True, kw_only=True):
     """Gated short convolution (LFM2): `width` channels, one filter of length `conv` for each."""
 
     width: int
@@ -183,7 +183,7 @@ class ShortConv(Kind):
 Mixer = Attention | MLA | CompressedAttention | Mamba1 | Mamba2 | GatedDelta | Lightning | ShortConv
 
 
-class DenseFFN(Kind):
+class DenseFFN(Kind, frozen=True, kw_only=True):
     """Two matrices, or three when gated."""
 
     width: int
@@ -191,7 +191,7 @@ class DenseFFN(Kind):
     bias: bool = False
 
 
-class MoE(Kind):
+class MoE(Kind, frozen=True, kw_only=True):
     """Routed experts, with experts that every token visits beside them."""
 
     experts: int
@@ -214,7 +214,7 @@ class MoE(Kind):
 FFN = DenseFFN | MoE
 
 
-class Layer(Kind):
+class Layer(Kind, frozen=True, kw_only=True):
     """One decoder layer."""
 
     mixer: Mixer | None
@@ -235,7 +235,7 @@ class Layer(Kind):
     """A second mixer on the same input, whose output is added (Falcon-H1)."""
 
 
-class Model(Kind):
+class Model(Kind, frozen=True, kw_only=True):
     """A decoder-only language model."""
 
     name: str

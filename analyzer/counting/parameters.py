@@ -175,7 +175,7 @@ def _attention(mixer: Attention, hidden: int) -> int:
             total += _linear(inputs, mixer.kv_heads * v_dim, mixer.v_bias)
     total += _linear(mixer.heads * v_dim, hidden, mixer.o_bias)
     gate = {"none": 0, "head": mixer.heads, "full": mixer.heads * v_dim}
-    total += _linear(inputs, gate[mixer.output_gate], mixer.q_bias)
+    total += inputs * gate[mixer.output_gate]
     total += mixer.heads if mixer.sinks else 0
     return total + _qk_norm(mixer) + _indexer(mixer.indexer, hidden, hidden)
 

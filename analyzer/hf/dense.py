@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from analyzer.hf import windows
-from analyzer.hf.common import LAYER_NORM, RMS, attention, decoder, gated_width, hidden_size
+from analyzer.hf.common import (
+    LAYER_NORM,
+    RMS,
+    attention,
+    biased,
+    decoder,
+    gated_width,
+    hidden_size,
+)
 from analyzer.hf.fields import Fields
-from analyzer.model import Attention, DenseFFN, Layer, Model
+from analyzer.model import FFN, Attention, DenseFFN, Layer, Mixer, Model
 
 Flag = bool | str
 """A constant, or the key that holds it (False where the key is absent)."""
@@ -30,14 +39,14 @@ class Style:
     qk_norm_key: str | None = None
     """Key that switches `qk_norm` on; None: it is always on."""
     tied: bool = False
-    head_bias: bool = False
+    head_bias: Flag = False
     parallel: bool = False
     windows: windows.WindowRule = windows.nowhere
+    sinks: bool = False
+    output_gate: Literal["none", "head", "full"] = "none"
     layer_extra: int = 0
     """Further parameters in each layer (Apertus' activation)."""
 
-
-LLAMA_BIAS = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
 
 STYLES: dict[str, Style] = {
     "llama": Style(qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias"),
@@ -148,25 +157,34 @@ STYLES: dict[str, Style] = {
 def read(cfg: Fields) -> Model:
     """A dense decoder of one of the families in `STYLES`."""
     style = STYLES[cfg.text("model_type")]
-    shared = _attention(cfg, style)
-    hidden = hidden_size(cfg)
-    ffn = DenseFFN(width=_width(cfg), gated=style.gated, bias=_flag(cfg, style.mlp_bias))
+    ffn = DenseFFN(width=_width(cfg), gated=style.gated, bias=flag(cfg, style.mlp_bias))
     layers = [
-        Layer(
-            mixer=_windowed(shared, window),
-            ffn=ffn,
-            norms=style.norms,
-            norm_params=style.norms * style.norm * hidden,
-            parallel=style.parallel,
-            extra_params=style.layer_extra,
-        )
-        for window in style.windows(cfg)
+        layer_of(cfg, style, mixer, ffn) for mixer in windowed(attention_of(cfg, style), style, cfg)
     ]
-    return decoder(cfg, layers, tied=style.tied, norm=style.norm, lm_head_bias=style.head_bias)
+    return framed(cfg, style, layers)
 
 
-def _flag(cfg: Fields, flag: Flag) -> bool:
-    return flag if isinstance(flag, bool) else cfg.flag(flag, default=False)
+def framed(cfg: Fields, style: Style, layers: Sequence[Layer]) -> Model:
+    """The decoder around `layers` in the family's style."""
+    head_bias = flag(cfg, style.head_bias)
+    return decoder(cfg, layers, tied=style.tied, norm=style.norm, lm_head_bias=head_bias)
+
+
+def layer_of(cfg: Fields, style: Style, mixer: Mixer, ffn: FFN, extra: int = 0) -> Layer:
+    """One layer in the family's style, with `extra` parameters of its own."""
+    return Layer(
+        mixer=mixer,
+        ffn=ffn,
+        norms=style.norms,
+        norm_params=style.norms * style.norm * hidden_size(cfg),
+        parallel=style.parallel,
+        extra_params=style.layer_extra + extra,
+    )
+
+
+def flag(cfg: Fields, rule: Flag) -> bool:
+    """The constant, or what the configuration says under that key."""
+    return rule if isinstance(rule, bool) else cfg.flag(rule, default=False)
 
 
 def _width(cfg: Fields) -> int:
@@ -177,20 +195,23 @@ def _width(cfg: Fields) -> int:
     return width
 
 
-def _attention(cfg: Fields, style: Style) -> Attention:
-    bias = _flag(cfg, style.qkv_bias)
+def attention_of(cfg: Fields, style: Style, **overrides: Any) -> Attention:
+    """The attention of a layer without a window, in the family's style."""
+    bias = flag(cfg, style.qkv_bias)
     has_norm = style.qk_norm_key is None or cfg.flag(style.qk_norm_key, default=False)
-    return attention(
-        cfg,
-        q_bias=bias,
-        k_bias=bias,
-        v_bias=bias,
-        o_bias=_flag(cfg, style.o_bias),
-        qk_norm=style.qk_norm if has_norm else "none",
-    )
+    fields: dict[str, Any] = {
+        **biased(bias),
+        "o_bias": flag(cfg, style.o_bias),
+        "qk_norm": style.qk_norm if has_norm else "none",
+        "sinks": style.sinks,
+        "output_gate": style.output_gate,
+    }
+    return attention(cfg, **{**fields, **overrides})
 
 
-def _windowed(shared: Attention, window: int | None) -> Attention:
-    if window is None:
-        return shared
-    return msgspec.structs.replace(shared, window=window)
+def windowed(shared: Attention, style: Style, cfg: Fields) -> list[Attention]:
+    """`shared` for every layer, windowed where the family's rule says so."""
+    return [
+        shared if span is None else msgspec.structs.replace(shared, window=span)
+        for span in style.windows(cfg)
+    ]

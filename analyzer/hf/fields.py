@@ -42,10 +42,7 @@ class Fields:
 
     def size(self, *keys: str, default: int = _REQUIRED) -> int:
         """A positive whole number."""
-        key, value = self._value(keys, default)
-        if value is default:
-            return default
-        return self.checked_size(key, value)
+        return self.checked_size(*self._value(keys, default))
 
     def checked_size(self, key: str, value: object) -> int:
         """`value` as a positive whole number, or an error that names `key`."""
@@ -115,6 +112,10 @@ class Fields:
             hint = nearest(str(value), table)
             raise ConfigError(f"{self.where}: {key!r} holds unknown kind {value!r}{hint}")
         return table[value]
+
+    def conflict(self, key: str, value: object, other: str, limit: object) -> ConfigError:
+        """The error for a value that another one rules out."""
+        return ConfigError(f"{self.where}: {key!r} {value} does not go with {other!r} {limit}")
 
     def divide(self, key: str, total: int, by_key: str, parts: int) -> int:
         """`total / parts`, which must come out whole."""

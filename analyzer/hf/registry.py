@@ -18,8 +18,14 @@ granite helium hunyuan_v1_dense internlm internlm2 llama mimo ministral ministra
 olmo olmo2 olmo3 phi3 qwen qwen2 qwen3 seed_oss smollm3 stablelm starcoder2
 """
 
+_MOE = """
+afmoe dots1 ernie4_5_moe exaone_moe flex_olmo glm4_moe gpt_oss granitemoe granitemoeshared
+hunyuan_v1_moe hy_v3 minimax_m2 mixtral olmoe phimoe qwen2_moe qwen3_moe solar_open
+"""
+
 READERS: dict[str, str] = {
     **dict.fromkeys(_DENSE.split(), "dense:read"),
+    **dict.fromkeys(_MOE.split(), "moe:read"),
 }
 """`model_type` → `module:function` in this package."""
 
