@@ -1,0 +1,36 @@
+"""What one micro-batch hands from one unit to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Flow:
+    """Made by one compute event, filled by attention, read by the next compute event.
+
+    A new one per event: a slow store may still read the old one while compute goes on.
+    """
+
+    x: torch.Tensor = field(init=False)
+    q: torch.Tensor = field(init=False)
+    fresh: list[torch.Tensor] = field(init=False)
+    attended: torch.Tensor = field(init=False)
+    tokens: torch.Tensor = field(init=False)
+    host_q: torch.Tensor = field(init=False)
+    host_fresh: list[torch.Tensor] = field(init=False)
+    host_attended: torch.Tensor = field(init=False)
+    returned: torch.Tensor | None = None
+    looked_up: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def all_attended(self) -> torch.Tensor:
+        """Attended values of every row: those of the GPU, then those the CPU gave back."""
+        import torch
+
+        if self.returned is None:
+            return self.attended
+        return torch.cat([self.attended, self.returned])
