@@ -108,6 +108,11 @@ class OpTable(NamedTuple):
         moved = columns["weight_B"] + columns["act_B"] + columns["kv_B"]
         return np.broadcast_to(moved, (len(self.names), *self.shape))
 
+    def reduce(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum over the operators."""
+        total: NDArray[np.float64] = values.sum(axis=0)
+        return total if total.shape == self.shape else np.broadcast_to(total, self.shape)
+
     def total(self, column: str) -> NDArray[np.float64]:
         """The column summed over operators, with repeats."""
         total: NDArray[np.float64] = (self.columns[column] * self.columns["repeat"]).sum(axis=0)

@@ -7,25 +7,18 @@ peaks, a few bandwidths. Any of them may be an array, so that a sweep over machi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.optable import COMPUTE
-from analyzer.system import System
+from analyzer.optable import COMPUTE_INDEX
+from analyzer.timing.collectives import CollectiveParams, Fabric, collective_time
 
 VECTOR_SHARE = 1 / 16
 """Vector units' FLOP/s as a share of the 16-bit matrix peak; vector work is bound by memory."""
 
-
-class Fabric(NamedTuple):
-    """A link between devices, one direction of one device."""
-
-    bandwidth_Bps: Any
-    latency_s: Any
-    topology: str = "switch"
+_BF16 = int(COMPUTE_INDEX["bf16"])
 
 
 class Machine(NamedTuple):
@@ -37,30 +30,31 @@ class Machine(NamedTuple):
     memory_B: Any
     units: Any
     """Independent processors (SMs, CUs, cores)."""
-    l2_B: Any
-    inside: Fabric
-    """Between devices of one node."""
-    outside: Fabric
-    """Between nodes."""
-    devices_per_node: Any
-    host_link_Bps: Any
-    disk_Bps: Any
-    collective: Callable[..., Any]
-    """(kind, payload_B, ranks, stride, machine, latency_s, link_eff) to seconds."""
+    fabric: Fabric
+    host_link_Bps: Any = 0.0
+    disk_Bps: Any = 0.0
 
     @property
     def vector_flops(self) -> Any:
-        return self.peak_vector[COMPUTE.index("bf16")] * VECTOR_SHARE
+        """FLOP/s of what matrix units cannot do."""
+        return self.peak_vector[_BF16] * VECTOR_SHARE
 
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any
     ) -> Any:
         """Seconds of one collective over `ranks` devices that lie `stride` apart."""
-        return self.collective(kind, payload_B, ranks, stride, self, latency_s, link_eff)
+        params = CollectiveParams(
+            base_s=latency_s,
+            custom_base_s=latency_s,
+            link_eff=link_eff,
+            multicast_eff=link_eff,
+            net_eff=link_eff,
+        )
+        return collective_time(kind, payload_B, ranks, self.fabric, params, "engine", stride)
 
     def hop_s(self, payload_B: Any, stride: Any) -> Any:
         """Seconds to hand `payload_B` to the device `stride` further on."""
-        far = np.asarray(stride) >= self.devices_per_node
-        near_s = self.inside.latency_s + payload_B / self.inside.bandwidth_Bps
-        far_s = self.outside.latency_s + payload_B / self.outside.bandwidth_Bps
-        return np.where(far, far_s, near_s)
+        fabric = self.fabric
+        near_s = fabric.link_latency_s + payload_B / fabric.link_Bps
+        far_s = fabric.net_latency_s + payload_B / fabric.net_Bps
+        return np.where(np.asarray(stride) >= fabric.devices_per_node, far_s, near_s)

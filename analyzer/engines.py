@@ -1,0 +1,80 @@
+"""What each class of engine does by itself, as far as counting and memory can see it.
+
+`records_engine.engine_class` says which class a source's engine belongs to; here stands how such an
+engine runs a model. Speeds are not here: those are rates, and calibration fits them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
+    """Behaviour that no rate can express."""
+
+    name: str
+    family: str
+    """Software it is a generation of: 'vllm' for 'vllm-v0' and 'vllm-v1'."""
+    fused: bool = True
+    """Norms, activations and residuals run as fused kernels."""
+    queues: bool = True
+    """Sequences that do not fit the cache wait; False: the run fails."""
+    memory_share: float = 0.9
+    """Share of the device's memory that the engine uses at most."""
+    expert_all_to_all: bool = False
+    """Tokens travel to their experts; False: all tokens are gathered and partial sums reduced."""
+    pipelined: bool = True
+    """Pipeline stages work on several micro-batches; False: one stage after the other."""
+    narrow_kv: bool = False
+    """True where an 8-bit or narrower model runs with an 8-bit cache by default."""
+    cache_copies: float = 0.0
+    """Times a step copies the whole cache (transformers' dynamic cache concatenates)."""
+
+
+def _class(name: str, family: str = "", **behaviour: object) -> EngineClass:
+    return EngineClass(name=name, family=family or name, **behaviour)  # type: ignore[arg-type]
+
+
+ENGINES: dict[str, EngineClass] = {
+    entry.name: entry
+    for entry in (
+        _class("vllm-2023", "vllm"),
+        _class("vllm-v0", "vllm"),
+        _class("vllm-v1", "vllm"),
+        _class("vllm-ascend", "vllm"),
+        _class("tensorrt-llm-0", "tensorrt-llm"),
+        _class("tensorrt-llm-1", "tensorrt-llm", expert_all_to_all=True, narrow_kv=True),
+        _class("sglang", expert_all_to_all=True),
+        _class("lmdeploy"),
+        _class("fastertransformer", queues=False, memory_share=1.0),
+        _class("megatron-lm", queues=False, memory_share=1.0),
+        _class("deepspeed", queues=False, memory_share=1.0),
+        _class("deepspeed-mii"),
+        _class("optimum-habana", queues=False, memory_share=1.0),
+        _class("gpt-fast", queues=False, memory_share=1.0),
+        _class("llama.cpp", queues=False, memory_share=1.0, pipelined=False),
+        _class("autoawq", queues=False, memory_share=1.0),
+        _class("autoawq-cpu", queues=False, memory_share=1.0),
+        _class(
+            "transformers", fused=False, queues=False, memory_share=1.0, pipelined=False,
+            cache_copies=1.0,
+        ),
+        _class(
+            "transformers-bnb", "transformers", fused=False, queues=False, memory_share=1.0,
+            pipelined=False, cache_copies=1.0,
+        ),
+        _class("accelerate", "transformers", fused=False, queues=False, memory_share=1.0,
+               pipelined=False, cache_copies=1.0),
+        _class("unstated", queues=False, memory_share=1.0),
+    )
+}
+
+
+def engine(name: str) -> EngineClass:
+    """The class of that name; an engine that is not known behaves like a fused server."""
+    return ENGINES.get(name) or EngineClass(name=name, family=name)
+
+
+def generations(family: str) -> list[str]:
+    """Classes of one family, oldest first."""
+    return [entry.name for entry in ENGINES.values() if entry.family == family]
