@@ -128,9 +128,7 @@ def place_weights(
     return {tensor.key: home for tensor, home in zip(every, homes, strict=True)}
 
 
-def streamed(
-    dims: OffloadDims, homes: dict[tuple[str, int, int], int]
-) -> list[list[TensorShape]]:
+def streamed(dims: OffloadDims, homes: dict[tuple[str, int, int], int]) -> list[list[TensorShape]]:
     """Per unit, the tensors that must come to the GPU each time (tables are looked up instead)."""
     per_unit = units(dims)
     first = [t for t in per_unit[0] if t.kind != "table"]

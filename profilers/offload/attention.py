@@ -16,7 +16,7 @@ from analyzer.offload_counts import cpu_attention_B, event_bytes, gpu_attention_
 from analyzer.offload_schedule import Event
 from profilers.offload import maths
 from profilers.offload.kv import TO_LOGICAL, TOKEN_MAJOR, prefix, put
-from profilers.offload.lanes import Ticket
+from profilers.offload.lanes import Job, Ticket
 from profilers.offload.quant import decode
 from profilers.offload.rings import Slot
 from profilers.offload.state import Flow
@@ -76,14 +76,18 @@ class Attention:
         home = self.memory.kv.on_cpu.get((event.j, event.k), [])
         parts = self._device_parts(event, slots["device"])
 
-        def copy() -> None:
+        def copy() -> int:
+            moved = 0
             for target, source in zip(parts.get("cpu", []), home, strict=True):
                 run = source.permute(TOKEN_MAJOR)[:tokens]
                 target[:tokens].copy_(run, non_blocking=True)
+                moved += run.nbytes
             if disk:
                 staged = layout.raw(slots["host"].buffer, disk, tokens + 1)
                 for target, source in zip(parts["disk"], staged, strict=True):
                     target[:tokens].copy_(source[:tokens], non_blocking=True)
+                    moved += source[:tokens].nbytes
+            return moved
 
         return self.block.submit(
             "load_cache", "h2d", event, copy, [*waits, *slots["device"].users]
@@ -113,8 +117,9 @@ class Attention:
             tickets += self._save(event, flow, computed)
         if event.i and self.on_cpu and cpu + disk:
 
-            def send() -> None:
+            def send() -> int:
                 flow.host_q = flow.q[gpu:].to("cpu")
+                return flow.host_q.nbytes
 
             tickets.append(self.block.submit("send_query", "d2h", event, send, computed))
         self.block.recent.append(tickets)
@@ -125,14 +130,17 @@ class Attention:
         at, memory = (event.j, event.k), self.memory
         slot = memory.kv_out.take() if disk else None
 
-        def save() -> None:
+        def save() -> int:
+            moved = 0
             if cpu:
-                put(memory.kv.on_cpu[at], start, _rows(flow.fresh, gpu, gpu + cpu))
+                moved += put(memory.kv.on_cpu[at], start, _rows(flow.fresh, gpu, gpu + cpu))
             if slot is not None:
                 targets = memory.layout.raw(slot.buffer, disk, fresh)
                 sources = _rows(flow.fresh, gpu + cpu, gpu + cpu + disk)
                 for target, source in zip(targets, sources, strict=True):
                     target.copy_(source.permute(TOKEN_MAJOR).contiguous(), non_blocking=True)
+                    moved += source.nbytes
+            return moved
 
         waits = [*computed, *(slot.users if slot else [])]
         saved = self.block.submit("store_cache", "d2h", event, save, waits)
@@ -181,24 +189,25 @@ class Attention:
         if fresh is not None:
             fresh.users = [*fresh.users, ticket]
 
-    def _prefill(self, event: Event, flow: Flow):  # type: ignore[no-untyped-def]
+    def _prefill(self, event: Event, flow: Flow) -> Job:
         gpu = self.plan.kv[event.j][event.k][0]
         at = (event.j, event.k)
 
-        def job() -> None:
+        def job() -> int:
             if gpu:
                 put(self.memory.kv.on_gpu[at], 0, _rows(flow.fresh, 0, gpu))
             flow.attended = self._attend(event, flow.q, flow.fresh, 0)
             self.block.hand_over(flow.attended)
+            return 0
 
         return job
 
-    def _on_gpu(self, event: Event, flow: Flow, slots: dict[str, Slot]):  # type: ignore[no-untyped-def]
+    def _on_gpu(self, event: Event, flow: Flow, slots: dict[str, Slot]) -> Job:
         start = self._start(event)
         gpu, cpu, disk = self.plan.kv[event.j][event.k]
         raw = self._device_parts(event, slots["device"]) if "device" in slots else {}
 
-        def job() -> None:
+        def job() -> int:
             done, first = [], 0
             if gpu:
                 home = self.memory.kv.on_gpu[event.j, event.k]
@@ -214,14 +223,15 @@ class Attention:
                     first += rows
             flow.attended = _join(done)
             self.block.hand_over(flow.attended)
+            return 0
 
         return job
 
-    def _on_host(self, event: Event, flow: Flow, staged: Slot | None, fresh: Slot | None):  # type: ignore[no-untyped-def]
+    def _on_host(self, event: Event, flow: Flow, staged: Slot | None, fresh: Slot | None) -> Job:
         start, layout = self._start(event), self.memory.layout
         gpu, cpu, disk = self.plan.kv[event.j][event.k]
 
-        def job() -> None:
+        def job() -> int:
             done = []
             if cpu:
                 home = prefix(self.memory.kv.on_cpu[event.j, event.k], start + 1)
@@ -233,6 +243,7 @@ class Attention:
                 planes = [plane.permute(TO_LOGICAL) for plane in raw]
                 done.append(self._attend(event, flow.host_q[cpu:], planes, gpu + cpu))
             flow.host_attended = _join(done)
+            return 0
 
         return job
 
@@ -258,9 +269,10 @@ class Attention:
             return
         waits = [t for t in self.block.progress.of(*attended) if t.link == "cpu"]
 
-        def bring() -> None:
+        def bring() -> int:
             flow.returned = flow.host_attended.to(self.block.lanes.device)
             self.block.hand_over(flow.returned)
+            return flow.returned.nbytes
 
         self.block.submit("return_attention", "h2d", event, bring, waits, size)
 

@@ -15,7 +15,7 @@ from analyzer.offload_counts import BlockPlan, compute_flops, event_bytes
 from analyzer.offload_schedule import Event, schedule
 from profilers.offload import maths
 from profilers.offload.attention import Attention
-from profilers.offload.lanes import Lanes, Ticket
+from profilers.offload.lanes import Job, Lanes, Ticket
 from profilers.offload.memory import Memory
 from profilers.offload.quant import encode
 from profilers.offload.rings import Slot
@@ -130,7 +130,7 @@ class Block:
         return bool(self.request.stop) and bool(self.finished.all())
 
     def submit(
-        self, stage: str, link: str, event: Event, job: Callable[[], None],
+        self, stage: str, link: str, event: Event, job: Job,
         after: Iterable[Ticket] = (), work: float | None = None,
     ) -> Ticket:  # fmt: skip
         """Issue a job of an event; its bytes are those that the analyzer counts for it."""
@@ -205,7 +205,7 @@ class Block:
         if event.j == self.units - 1:
             self.submit("tokens", "d2h", event, lambda: self._collect(event, after), [ticket])
 
-    def _forward(self, event: Event, before: Flow, after: Flow, slot: Slot | None) -> None:
+    def _forward(self, event: Event, before: Flow, after: Flow, slot: Slot | None) -> int:
         if event.k == 0:
             self._unit_weights = self.weights.unit(event.j, slot.buffer if slot else None)
         weights, last = self._unit_weights, self.plan.dims.layers
@@ -221,13 +221,14 @@ class Block:
             mine = None if thrown is None else thrown[self.rows[event.k]]
             after.tokens = choose(logits, self.request.sampling, mine)
             self.hand_over(after.tokens)
-            return
+            return 0
         q, kv = maths.project(self.spec, x, weights, positions)
         keep = self.plan.kept(event.i, event.j)
         after.x, after.q = x[:, -keep:], q[:, :, -keep:]
         after.fresh = encode(kv, self.plan.policy.kv_bits)
         after.attended = x.new_empty(0, keep, self.plan.dims.q_width)
         self.hand_over(after.x, after.q, *after.fresh)
+        return 0
 
     def _positions(self, event: Event, device: torch.device | None = None) -> torch.Tensor:
         """Position ids (rows, t) of the tokens of this step; padding counts as position 0."""
@@ -237,7 +238,7 @@ class Block:
         lengths = valid[:, : self.plan.prompt_len].sum(1, keepdim=True)
         return lengths + event.i - 1
 
-    def _collect(self, event: Event, flow: Flow) -> None:
+    def _collect(self, event: Event, flow: Flow) -> int:
         rows = self.rows[event.k]
         chosen = flow.tokens.cpu()
         if self.request.stop:
@@ -245,6 +246,7 @@ class Block:
         self.tokens[rows, event.i] = chosen
         for end in self.request.stop:
             self.finished[rows] |= chosen == end
+        return chosen.nbytes
 
     # Activations
 
@@ -259,14 +261,16 @@ class Block:
         ]  # fmt: skip
         staging = self.memory.rest_out.take() if self.plan.act[k][2] else None
 
-        def save() -> None:
+        def save() -> int:
+            moved = 0
             state = (flow.x, flow.attended)
             if self.plan.act[k][1]:
-                resting.store(resting.on_cpu[k], k, 1, state)
+                moved += resting.store(resting.on_cpu[k], k, 1, state)
             if staging is not None:
-                resting.store(staging.buffer, k, 2, state)
+                moved += resting.store(staging.buffer, k, 2, state)
             flow.x, flow.attended = resting.on_gpu(k, state)
             self.hand_over(flow.x, flow.attended)
+            return moved
 
         if staging is not None:
             waits += staging.users
@@ -275,8 +279,11 @@ class Block:
             size, buffer = moved["store_hidden", "disk_write"], staging.buffer
             staging.users = [
                 self.submit(
-                    "store_hidden", "disk_write", event,
-                    lambda: self.memory.write_rest(k, buffer[:size]), [saved],
+                    "store_hidden",
+                    "disk_write",
+                    event,
+                    lambda: self.memory.write_rest(k, buffer[:size]),
+                    [saved],
                 )  # fmt: skip
             ]
 
@@ -300,16 +307,21 @@ class Block:
             size, buffer = resting.part_B(k, 2, t, count), disk.buffer
             waits.append(
                 self.submit(
-                    "load_hidden", "disk_read", event,
-                    lambda: self.memory.read_rest(k, buffer[:size]), [*waits, *disk.users],
+                    "load_hidden",
+                    "disk_read",
+                    event,
+                    lambda: self.memory.read_rest(k, buffer[:size]),
+                    [*waits, *disk.users],
                 )  # fmt: skip
             )
         staged = disk.buffer if disk else None
 
-        def assemble() -> None:
+        def assemble() -> int:
+            held = flow.x.nbytes + flow.attended.nbytes
             flow.x, attended = resting.assemble(k, (flow.x, flow.attended), staged, t, count)
             flow.attended = attended
             self.hand_over(flow.x, attended)
+            return flow.x.nbytes + attended.nbytes - held
 
         loaded = self.submit("load_hidden", "h2d", event, assemble, waits)
         if disk:

@@ -32,7 +32,7 @@ class Extent:
     name: str
 
 
-def read_exact(extent: Extent, target: torch.Tensor, skip_B: int = 0) -> None:
+def read_exact(extent: Extent, target: torch.Tensor, skip_B: int = 0) -> int:
     """Fill a uint8 tensor from the extent, `skip_B` bytes in; a short file is an error."""
     view = memoryview(target.numpy())
     done = 0
@@ -44,9 +44,10 @@ def read_exact(extent: Extent, target: torch.Tensor, skip_B: int = 0) -> None:
                 f"{extent.offset + skip_B}, only {done} there"
             )
         done += got
+    return done
 
 
-def write_exact(extent: Extent, source: torch.Tensor, skip_B: int = 0) -> None:
+def write_exact(extent: Extent, source: torch.Tensor, skip_B: int = 0) -> int:
     """Write a uint8 tensor into the extent, `skip_B` bytes in."""
     view = memoryview(source.numpy())
     done = 0
@@ -55,6 +56,7 @@ def write_exact(extent: Extent, source: torch.Tensor, skip_B: int = 0) -> None:
             done += os.pwrite(extent.fd, view[done:], extent.offset + skip_B + done)
     except OSError as error:
         raise _disk_error(error, extent.name, len(view)) from error
+    return done
 
 
 def _disk_error(error: OSError, name: str, size_B: int) -> Exception:

@@ -82,15 +82,18 @@ def _aligned(size: int) -> int:
     return -(-size // 64) * 64
 
 
-def put(home: Planes, start: int, fresh: Planes) -> None:
-    """Write new tokens into planes at position `start`; one run when memory is token by token."""
+def put(home: Planes, start: int, fresh: Planes) -> int:
+    """Write new tokens into planes at position `start`; returns the bytes written."""
+    moved = 0
     for target, source in zip(home, fresh, strict=True):
+        moved += source.nbytes
         place = target[:, :, :, start : start + source.shape[3]]
-        if target.shape[3] > 1 and target.stride(3) < target.stride(0):
+        if target.stride(3) < target.stride(0):
             place.copy_(source, non_blocking=True)
         else:
             ordered = source.permute(TOKEN_MAJOR).contiguous()
             place.permute(TOKEN_MAJOR).copy_(ordered, non_blocking=True)
+    return moved
 
 
 def prefix(planes: Planes, tokens: int) -> Planes:
@@ -128,19 +131,21 @@ class KVCache:
                 if disk:
                     self.on_disk[at] = spill.claim(layout.buffer_B(disk, capacity))
 
-    def read_disk(self, at: tuple[int, int], rows: int, tokens: int, target: Planes) -> None:
+    def read_disk(self, at: tuple[int, int], rows: int, tokens: int, target: Planes) -> int:
         """Read the first tokens from disk into raw planes in host memory."""
-        start = 0
+        start = moved = 0
         for each, plane in zip(self.layout.token_B(rows), target, strict=True):
-            read_exact(self.on_disk[at], as_bytes(plane[:tokens]), start)
+            moved += read_exact(self.on_disk[at], as_bytes(plane[:tokens]), start)
             start += _aligned(each * self.capacity)
+        return moved
 
-    def write_disk(self, at: tuple[int, int], rows: int, start: int, fresh: Planes) -> None:
+    def write_disk(self, at: tuple[int, int], rows: int, start: int, fresh: Planes) -> int:
         """Write raw planes of new tokens to disk at position `start`."""
-        base = 0
+        base = moved = 0
         for each, plane in zip(self.layout.token_B(rows), fresh, strict=True):
-            write_exact(self.on_disk[at], as_bytes(plane), base + start * each)
+            moved += write_exact(self.on_disk[at], as_bytes(plane), base + start * each)
             base += _aligned(each * self.capacity)
+        return moved
 
 
 def _device_bytes(size_B: int, device: torch.device) -> torch.Tensor:

@@ -20,7 +20,7 @@ from typing import Any
 
 from analyzer.errors import ProfilerError
 
-Job = Callable[[], None]
+Job = Callable[[], int]  # returns the bytes that it really moved
 
 
 class Link:
@@ -43,12 +43,17 @@ class Link:
 
 
 class Ticket:
-    """One timed job: what, where, how many bytes, and its outcome."""
+    """One timed job: what, where, how much, and its outcome.
+
+    `work` is what was announced (bytes of a link, FLOPs of the GPU, bytes the CPU reads) and paces
+    an emulated link; `moved_B` is what the job found that it had moved.
+    """
 
     def __init__(self, stage: str, link: str, at: tuple[int, int, int], work: float) -> None:
         self.stage, self.link, self.at, self.work = stage, link, at, work
         self.issued: Future[None] = Future()
         self.start_s = self.end_s = 0.0
+        self.moved_B = 0
         self.marks: tuple[Any, Any] | None = None  # CUDA events around the work
 
     def wait(self, timeout_s: float | None = None) -> None:
@@ -106,7 +111,7 @@ class Lane:
             ticket.marks[0].record(self.stream)
         ticket.start_s = time.perf_counter()
         free_at = self.link.reserve(ticket.start_s, ticket.work)
-        job()
+        ticket.moved_B = job()
         if ticket.marks is not None:
             ticket.marks[1].record(self.stream)
         if (left := free_at - time.perf_counter()) > 0:
@@ -163,9 +168,7 @@ class Lanes:
 
     def _lane(self, name: str, link: str) -> Lane:
         if name not in self._lanes:
-            self._lanes[name] = Lane(
-                name, self.links[link], self._stream(link), self._cancelled
-            )
+            self._lanes[name] = Lane(name, self.links[link], self._stream(link), self._cancelled)
         return self._lanes[name]
 
     def _stream(self, link: str) -> Any:

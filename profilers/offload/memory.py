@@ -77,17 +77,15 @@ class Memory:
             [torch.empty(size_B, dtype=torch.uint8, device=self.device) for _ in range(slots)]
         )
 
-    def write_rest(self, k: int, flat: torch.Tensor) -> None:
+    def write_rest(self, k: int, flat: torch.Tensor) -> int:
         """Write the resting activations of a micro-batch to disk."""
-        write_exact(self.resting.on_disk[k], flat)
+        return write_exact(self.resting.on_disk[k], flat)
 
-    def read_rest(self, k: int, flat: torch.Tensor) -> None:
+    def read_rest(self, k: int, flat: torch.Tensor) -> int:
         """Read them back."""
-        read_exact(self.resting.on_disk[k], flat)
+        return read_exact(self.resting.on_disk[k], flat)
 
     def close(self) -> None:
         """Unpin host memory and give the block's disk space back."""
         self.host.close()
         self.spill.close()
-
-

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 class Resting:
     """Homes for the off-GPU activations of every micro-batch of a block."""
 
-    def __init__(
-        self, plan: BlockPlan, dtype: torch.dtype, host: HostMemory, spill: Spill
-    ) -> None:
+    def __init__(self, plan: BlockPlan, dtype: torch.dtype, host: HostMemory, spill: Spill) -> None:
         self.plan, self.dtype = plan, dtype
         wide = (plan.dims.hidden + plan.dims.q_width) * plan.itemsize * plan.prompt_len
         self.on_cpu = [host.bytes(cpu * wide) for _, cpu, _ in plan.act]
@@ -53,17 +51,20 @@ class Resting:
         cut = rows * t * dims.hidden
         return typed[:cut].view(rows, t, dims.hidden), typed[cut:].view(kept, t, dims.q_width)
 
-    def store(self, flat: torch.Tensor, k: int, tier: int, state: Pair) -> None:
+    def store(self, flat: torch.Tensor, k: int, tier: int, state: Pair) -> int:
         """Copy a tier's rows of (residual, attended) into a byte buffer."""
         x, attended = state
         t, count = x.shape[1], attended.shape[0]
         start, stop = self._range(k, tier)
+        moved = 0
         for target, source in zip(
             self.views(flat, k, tier, t, count),
             (x[start:stop], attended[min(start, count) : min(stop, count)]),
             strict=True,
         ):
             target.copy_(source, non_blocking=True)
+            moved += source.nbytes
+        return moved
 
     def on_gpu(self, k: int, state: Pair) -> Pair:
         """The rows that stay on the GPU, as memory of their own."""

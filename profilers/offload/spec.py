@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from analyzer.errors import ConfigError, nearest
@@ -97,7 +97,7 @@ class _Family:
     mlp_bias: bool | str = False
     qk_norm: bool = False
     window: bool = False
-    moe: Mapping[str, str] = field(default_factory=dict)
+    moe_ffn: str = ""  # the config key of an expert's width; empty for dense families
 
 
 FAMILIES: dict[str, _Family] = {
@@ -116,7 +116,7 @@ FAMILIES: dict[str, _Family] = {
     "mixtral": _Family(
         names=_MIXTRAL_NAMES,
         window=True,
-        moe={"experts": "num_local_experts", "ffn": "intermediate_size"},
+        moe_ffn="intermediate_size",
     ),
     "qwen3_moe": _Family(
         names=_QWEN3_MOE_NAMES,
@@ -124,7 +124,7 @@ FAMILIES: dict[str, _Family] = {
         o_bias="attention_bias",
         qk_norm=True,
         window=True,
-        moe={"experts": "num_experts", "ffn": "moe_intermediate_size"},
+        moe_ffn="moe_intermediate_size",
     ),
 }
 
@@ -149,6 +149,11 @@ def _need(config: Config, key: str) -> Any:
     return config[key]
 
 
+def _experts(config: Config) -> int:
+    """Routed experts per layer; the key was renamed over the years."""
+    return int(config.get("num_experts") or _need(config, "num_local_experts"))
+
+
 def _flag(config: Config, value: bool | str) -> bool:
     return bool(config.get(value, False)) if isinstance(value, str) else value
 
@@ -157,12 +162,14 @@ def _decoder(config: Config, family: str, kind: _Family) -> ModelSpec:
     heads, hidden = int(_need(config, "num_attention_heads")), int(_need(config, "hidden_size"))
     layers = int(_need(config, "num_hidden_layers"))
     head_dim = int(config.get("head_dim") or hidden // heads)
-    if kind.moe and (config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1):
+    if kind.moe_ffn and (
+        config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1
+    ):
         raise ConfigError("mixture models with some dense layers are not supported here")
     dims = OffloadDims(
         layers=layers,
         hidden=hidden,
-        ffn=int(_need(config, kind.moe.get("ffn", "intermediate_size"))),
+        ffn=int(_need(config, kind.moe_ffn or "intermediate_size")),
         heads=heads,
         kv_heads=int(config.get("num_key_value_heads") or heads),
         head_dim=head_dim,
@@ -172,8 +179,8 @@ def _decoder(config: Config, family: str, kind: _Family) -> ModelSpec:
         mlp_bias=_flag(config, kind.mlp_bias),
         qk_norm=kind.qk_norm,
         tied=bool(config.get("tie_word_embeddings", False)),
-        experts=int(_need(config, kind.moe["experts"])) if kind.moe else 0,
-        experts_per_token=int(_need(config, "num_experts_per_tok")) if kind.moe else 0,
+        experts=_experts(config) if kind.moe_ffn else 0,
+        experts_per_token=int(_need(config, "num_experts_per_tok")) if kind.moe_ffn else 0,
     )
     frequencies, scale = _rope(config, head_dim)
     return ModelSpec(

@@ -53,26 +53,31 @@ class Tables:
         fetched: dict[str, torch.Tensor] = {}
         if any(isinstance(self.weights.tables[role], Extent) for role in self.away):
             size = moved["gather", "disk_read"]
-            read = block.submit(
-                "gather", "disk_read", event,
-                lambda: fetched.update(self._read(block, event, on_disk=True)), waits, size,
-            )  # fmt: skip
+
+            def fetch() -> int:
+                fetched.update(self._read(block, event, on_disk=True))
+                return sum(values.nbytes for values in fetched.values())
+
+            read = block.submit("gather", "disk_read", event, fetch, waits, size)
             waits = [*waits, read]
         if self.away:
 
-            def bring() -> None:
+            def bring() -> int:
                 rows = {**fetched, **self._read(block, event, on_disk=False)}
                 device = self.weights.device
                 for role, values in rows.items():
                     flow.looked_up[role] = values.to(device, non_blocking=True)
                 block.hand_over(*flow.looked_up.values())
+                return sum(values.nbytes for values in rows.values())
 
             block.submit("gather", "h2d", event, bring, waits, moved["gather", "h2d"])
         if "embed" in self.resident:
 
-            def send_ids() -> None:
-                flow.looked_up["ids"] = block.step_ids(event).to(self.weights.device)
-                block.hand_over(flow.looked_up["ids"])
+            def send_ids() -> int:
+                ids = block.step_ids(event).to(self.weights.device)
+                flow.looked_up["ids"] = ids
+                block.hand_over(ids)
+                return ids.nbytes
 
             block.submit("tokens", "h2d", event, send_ids, waits, moved["tokens", "h2d"])
 
@@ -90,9 +95,7 @@ class Tables:
                 rows[role] = table[asked[role]]
         return rows
 
-    def _read_rows(
-        self, table: Extent, tensor: TensorShape, ids: torch.Tensor
-    ) -> torch.Tensor:
+    def _read_rows(self, table: Extent, tensor: TensorShape, ids: torch.Tensor) -> torch.Tensor:
         import torch
 
         width = tensor.shape[1]

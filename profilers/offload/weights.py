@@ -165,17 +165,19 @@ class WeightStore:
             if first < last:
                 yield piece, first, last
 
-    def read_disk(self, j: int, chunk: Chunk, staging: torch.Tensor) -> None:
+    def read_disk(self, j: int, chunk: Chunk, staging: torch.Tensor) -> int:
         """Read the disk part of a chunk into host staging memory."""
+        moved = 0
         for piece, first, last in self._inside(j, chunk.start, chunk.middle):
             if piece.extent is not None:
                 target = staging[first - chunk.start : last - chunk.start]
-                read_exact(piece.extent, target, first - piece.offset)
+                moved += read_exact(piece.extent, target, first - piece.offset)
+        return moved
 
     def copy_chunk(
         self, j: int, chunk: Chunk, slot: torch.Tensor, staging: torch.Tensor | None
-    ) -> None:
-        """Bring a chunk into its place in a ring slot on the device."""
+    ) -> int:
+        """Bring a chunk into its place in a ring slot; alignment gaps do not count as bytes."""
         if staging is not None:
             part = slot[chunk.start : chunk.middle]
             part.copy_(staging[: chunk.middle - chunk.start], non_blocking=True)
@@ -187,6 +189,8 @@ class WeightStore:
             if first < chunk.end:
                 source = span[first - base : chunk.end - base]
                 slot[first : chunk.end].copy_(source, non_blocking=True)
+        inside = self._inside(j, chunk.start, chunk.end)
+        return sum(last - first for _, first, last in inside)
 
     def unit(self, j: int, slot: torch.Tensor | None) -> dict[tuple[str, int], torch.Tensor]:
         """The decoded tensors of unit j: resident ones and those in the ring slot."""
