@@ -82,10 +82,22 @@ def _prepare(work: Work, kind: Attention, shape: Shape, gate: Number, prefix: st
         name=f"{prefix}.prepare",
         kind="elementwise",
         flops=work.tokens * flops,
+        weight_B=_small_weights(kind, shape) * work.wide_B,
         act_B=work.tokens * (per_token + written * work.act_B),
         kv_B=written * work.layout.kv_B * (work.tokens + 2.0 * copies * cached),
         launches=starts + (0.0 if kind.shares_kv else pick(work.fused, 1.0, 2.0)),
     )
+
+
+def _small_weights(kind: Attention, shape: Shape) -> Number:
+    """Parameters of the norms of queries and keys, and of the sinks."""
+    keys = 0.0 if kind.shares_kv else 1.0
+    norm = {
+        "none": 0.0,
+        "head": (1.0 + keys) * kind.head_dim,
+        "full": shape.queries + keys * shape.keys,
+    }[kind.qk_norm]
+    return norm + (shape.heads if kind.sinks else 0.0)
 
 
 def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix: str) -> Op:

@@ -20,7 +20,7 @@ def enter(work: Work) -> list[Op]:
     """From token ids to hidden states; the vocabulary is cut over the local ranks."""
     model, layout = work.model, work.layout
     width = model.embedding_dim or work.hidden
-    looked_up = width / work.local + sum(table.width for table in model.tables)
+    looked_up = (width + sum(table.width for table in model.tables)) / work.local
     kinds = 1.0 + len(model.tables)
     if model.learned_positions:
         looked_up, kinds = looked_up + work.hidden, kinds + 1.0

@@ -20,9 +20,17 @@ def index(work: Work, indexer: Indexer, query_width: Number) -> list[Op]:
     heads, dim = float(indexer.heads), float(indexer.head_dim)
     hidden = float(work.hidden)
     weights = heads if indexer.head_weights else 0.0
+    normed = indexer.rms_norms or indexer.key_norm
     ops = [
         linear(work, "indexer.query", query_width, heads * dim),
-        linear(work, "indexer.key", hidden, dim + weights, pieces=2.0 if weights else 1.0),
+        linear(
+            work,
+            "indexer.key",
+            hidden,
+            dim + weights,
+            bias=2.0 * dim if normed else 0.0,
+            pieces=2.0 if weights else 1.0,
+        ),
     ]
     ops += [_score(work, indexer, i) for i in range(len(work.segments))]
     return ops

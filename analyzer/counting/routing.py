@@ -3,8 +3,8 @@
 A token visits `top_k` different experts. Expert e is among them with probability p_e, and the p_e
 add up to top_k, so T tokens touch the sum of 1-(1-p_e)^T different experts. Uniform routing has
 p_e = top_k/experts. A skew s > 0 makes popularity a power law of the expert's rank e = 1, 2, ...:
-p_e = min(1, c·e^-s), with c such that they add up to top_k. Experts are dealt to ranks in turn, most
-popular first, so the first rank is the busiest; it also holds one more where the deal is uneven.
+p_e = min(1, c·e^-s), with c such that they add up to top_k. Experts are dealt to ranks in turn,
+most popular first: the first rank is the busiest, and holds one more where the deal is uneven.
 """
 
 from __future__ import annotations

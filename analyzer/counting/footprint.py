@@ -1,0 +1,124 @@
+"""What stays in a device's memory: weights, activations while a step runs, logits.
+
+In: a model, a layout, and the layers of the pipeline stage. Out: bytes per device; arrays where the
+layout or the lengths are. Cached keys, values and states are in `cache`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from analyzer.counting.context import Layout, Segment, Step
+from analyzer.counting.embedding import projections
+from analyzer.counting.layers import count_layer, layer_operators
+from analyzer.counting.numeric import larger, pick
+from analyzer.counting.work import Work, survey
+from analyzer.model import Layer, Model
+from analyzer.optable import Number, Op
+
+_EVERYTHING = Step((Segment(1e18, 1.0, 1.0),))
+"""A step of so many tokens that it touches every expert."""
+_LOGIT_B = 4.0
+_LIVE = frozenset({"gemm", "grouped_gemm", "attention", "scan"})
+
+
+def weights_B(
+    model: Model,
+    layout: Layout,
+    layers: slice | None = None,
+    with_embedding: bool = True,
+    with_head: bool = True,
+    with_prediction: bool = False,
+) -> Number:
+    """Weights that one device of the stage keeps.
+
+    They are what a step reads that touches everything, but for tables, of which a step reads rows;
+    layers whose weights are another's, stored once; and a head tied to an embedding beside it.
+    `with_prediction` adds the multi-token-prediction layers.
+    """
+    work = survey(model, _EVERYTHING, layout)
+    chosen = list(model.layers if layers is None else model.layers[layers])
+    if with_prediction:
+        chosen += model.prediction_layers
+    total = sum(_layer_B(work, layer, times) for layer, times in _stored(chosen))
+    for layer in chosen:
+        if layer.weights_shared:
+            total = total + _sum_B(projections(work, layer.linears, "layer"))
+    if with_embedding:
+        total = total + _tables_B(work) + _sum_B(projections(work, model.linears, "model"))
+    if with_head:
+        total = total + _head_B(work, matrix=not (model.tied_embeddings and with_embedding))
+    return total
+
+
+def _stored(layers: Iterable[Layer]) -> list[tuple[Layer, int]]:
+    """Layers with weights of their own; of shared ones a copy each where the owner is elsewhere."""
+    owned: dict[Layer, int] = {}
+    shared: dict[Layer, int] = {}
+    for layer in layers:
+        if layer.weights_shared:
+            shared[_owner(layer)] = 1
+        else:
+            owned[layer] = owned.get(layer, 0) + 1
+    held = {_owner(layer) for layer in owned}
+    return [*owned.items(), *((layer, 1) for layer in shared if layer not in held)]
+
+
+def _owner(layer: Layer) -> Layer:
+    """The layer as far as its weights may be shared."""
+    return Layer(
+        mixer=layer.mixer,
+        ffn=layer.ffn,
+        norms=layer.norms,
+        norm_params=layer.norm_params,
+        parallel=layer.parallel,
+        extra_params=layer.extra_params,
+        beside=layer.beside,
+    )
+
+
+def _layer_B(work: Work, layer: Layer, times: int) -> Number:
+    extra_B = layer.extra_params * work.wide_B
+    return times * (_sum_B(layer_operators(work, layer)) + extra_B)
+
+
+def _sum_B(ops: list[Op]) -> Number:
+    return sum((op.weight_B for op in ops), start=0.0)
+
+
+def _tables_B(work: Work) -> Number:
+    """Token embedding and other tables, cut over the local ranks, and positions, whole on each."""
+    model, value_B = work.model, work.layout.embedding_B
+    rows = model.vocab * float(model.embedding_dim or model.hidden)
+    rows += sum(float(table.rows) * table.width for table in model.tables)
+    whole = model.learned_positions * float(model.hidden)
+    return (rows / work.local + whole) * value_B + model.extra_params * work.wide_B
+
+
+def _head_B(work: Work, matrix: bool) -> Number:
+    model = work.model
+    columns = model.vocab / work.local
+    width = float(model.embedding_dim or model.hidden) if matrix else 0.0
+    bias = columns if model.lm_head_bias else 0.0
+    wide = bias + model.final_norm_params
+    return columns * width * work.layout.embedding_B + wide * work.wide_B
+
+
+def activations_B(model: Model, step: Step, layout: Layout, layers: slice | None = None) -> Number:
+    """Largest activations of a step: the residual stream, and what goes into and comes out of the
+    hungriest operator of fused kernels."""
+    work = survey(model, step, layout._replace(fused=True))
+    stream_B = work.tokens * work.hidden * work.act_B * float(model.residual_streams)
+    peak: Number = 0.0
+    for layer in dict.fromkeys(model.layers if layers is None else model.layers[layers]):
+        for op in count_layer(work, layer):
+            if op.kind in _LIVE or op.name.endswith(".act"):
+                peak = larger(peak, op.act_B)
+    return stream_B + peak
+
+
+def logits_B(model: Model, step: Step, layout: Layout) -> Number:
+    """Logits of a step as computed and once more in fp32 for sampling, gathered on every rank."""
+    work = survey(model, step, layout)
+    copies_B = work.act_B + pick(work.act_B < _LOGIT_B, _LOGIT_B, 0.0)
+    return work.logit_rows * model.vocab * copies_B
