@@ -1,0 +1,109 @@
+"""Rates from measurements: bounded robust least squares on log ratios, with priors.
+
+The residual of a measurement is ln(predicted / measured), so that twice too slow and twice too fast
+weigh the same and milliseconds mix with seconds. Priors enter as further residuals; the share of
+each rate that comes from the data rather than from its prior is worked out from the Jacobian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from analyzer.timing.rates import Rates
+from calibration.parameters import Prior, bounds, to_rates
+from calibration.problem import Problem, predict
+
+Array = NDArray[np.float64]
+
+MODEL_SPREAD = 0.05
+"""Standard deviation in ln(time) that the form itself is allowed, whatever the data's own noise."""
+METRIC_WEIGHT = np.array([0.5, 1.0, 1.0])
+"""TTFT, TPOT, E2E: single first tokens are the noisiest of the three."""
+
+
+class Fit(NamedTuple):
+    """Fitted rates, and how well the data determined them."""
+
+    rates: Rates
+    priors: tuple[Prior, ...]
+    point: Array
+    """In the fitting scale."""
+    deviation: Array
+    """Standard deviation of each rate in the fitting scale, data and prior together."""
+    data_share: Array
+    """1: the data alone decide; 0: the prior does."""
+    at_bound: NDArray[np.bool_]
+    condition: float
+    """Ratio of the largest to the smallest singular value of the data's own Jacobian."""
+    cost: float
+
+
+def fit(
+    problem: Problem,
+    priors: Sequence[Prior],
+    base: Rates,
+    start: Array | None = None,
+    rows: NDArray[np.bool_] | None = None,
+    effort: int = 60,
+) -> Fit:
+    """Fit the rates that `priors` name to the rows marked in `rows` (all by default)."""
+    centres = np.array([entry.centre for entry in priors])
+    widths = np.array([entry.width for entry in priors])
+    low, high = bounds(priors)
+    residuals = _Residuals(problem, tuple(priors), base, rows)
+    inside = np.clip(centres if start is None else start, low + 1e-6, high - 1e-6)
+
+    def objective(point: Array) -> Array:
+        return np.concatenate((residuals(point), (point - centres) / widths))
+
+    solved = least_squares(
+        objective, inside, bounds=(low, high), loss="soft_l1", max_nfev=effort, x_scale=widths
+    )
+    jacobian = solved.jac[: -len(centres)] if len(centres) else solved.jac
+    deviation, share = _spread(jacobian, widths)
+    singular = np.linalg.svd(jacobian * widths, compute_uv=False)
+    condition = float(singular[0] / max(singular[-1], 1e-300)) if len(singular) else float("inf")
+    margin = 1e-3
+    at_bound = (solved.x - low < margin) | (high - solved.x < margin)
+    rates = to_rates(priors, solved.x, base)
+    return Fit(
+        rates, tuple(priors), solved.x, deviation, share, at_bound, condition, float(solved.cost)
+    )
+
+
+class _Residuals:
+    """Weighted log ratios of the measured metrics."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        priors: tuple[Prior, ...],
+        base: Rates,
+        rows: NDArray[np.bool_] | None,
+    ) -> None:
+        self.problem, self.priors, self.base = problem, priors, base
+        measured = np.isfinite(problem.observed)
+        self.used = measured if rows is None else measured & rows[:, None]
+        weights = np.sqrt(problem.weights)[:, None] * METRIC_WEIGHT / MODEL_SPREAD
+        self.weights = np.broadcast_to(weights, self.used.shape)[self.used]
+        self.target = np.log(problem.observed[self.used])
+
+    def __call__(self, point: Array) -> Array:
+        predicted = predict(self.problem, to_rates(self.priors, point, self.base))
+        ratio: Array = (np.log(predicted[self.used]) - self.target) * self.weights
+        return ratio
+
+
+def _spread(jacobian: Array, widths: Array) -> tuple[Array, Array]:
+    """Posterior deviation and share of information from the data, by linearisation."""
+    information = jacobian.T @ jacobian
+    prior = np.diag(1.0 / widths**2)
+    covariance = np.linalg.inv(information + prior)
+    deviation = np.sqrt(np.diag(covariance))
+    share = 1.0 - (deviation / widths) ** 2
+    return deviation, np.clip(share, 0.0, 1.0)

@@ -1,0 +1,205 @@
+"""Measured scenarios of one (system, engine), counted once and ready to be timed with any rates.
+
+`Case` is one measured row with everything but rates resolved. `build` counts all cases, model by
+model, and lays them end to end, so that `predict` is a handful of array operations however many
+models there are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.model import Model
+from analyzer.phases import CountedStep, Laid, count_decode, count_prefill, lay
+from analyzer.plan import Plan
+from analyzer.steady import closed_loop, static_batch
+from analyzer.timing.flat import merge
+from analyzer.timing.machine import Machine
+from analyzer.timing.phase import time_phase, time_prefill
+from analyzer.timing.rates import Rates
+from analyzer.workload import Workload
+
+Array = NDArray[np.float64]
+METRICS = ("ttft_s", "tpot_s", "e2e_s")
+
+
+class Case(NamedTuple):
+    """One measurement: what ran, and what it took (NaN where that was not measured)."""
+
+    model: Model
+    plan: Plan
+    workload: Workload
+    observed: tuple[float, float, float]
+    """ttft_s, tpot_s, e2e_s."""
+    group: str
+    """What must not be split between fitting and scoring: usually the model."""
+    looped: bool = False
+    """Continuous batching at a fixed concurrency, which `workload.batch` then is."""
+    running: float = 0.0
+    """Sequences that fit, where looped."""
+    weight: float = 1.0
+    row: int = -1
+    """Position in the corpus."""
+    campaign: str = ""
+
+
+class Bundle(NamedTuple):
+    """Cases built alike, laid end to end."""
+
+    prefill: tuple[CountedStep, ...]
+    decode: tuple[CountedStep, ...]
+    output_tokens: Array
+    concurrency: Array
+    running: Array
+    looped: bool
+    positions: NDArray[np.intp]
+    """Where each case stands in the problem."""
+
+
+class Problem(NamedTuple):
+    """All cases of one (system, engine), counted."""
+
+    machine: Machine
+    cases: tuple[Case, ...]
+    bundles: tuple[Bundle, ...]
+    observed: Array
+    """Shape (cases, 3); NaN where not measured."""
+    weights: Array
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        """The group of each case."""
+        return np.array([case.group for case in self.cases])
+
+
+def build(cases: Sequence[Case], machine: Machine) -> Problem:
+    """Count every case once."""
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for index, case in enumerate(cases):
+        alike[_structure(case)].append(index)
+    bundles = tuple(_bundle(cases, indices) for indices in alike.values())
+    observed = np.array([case.observed for case in cases], dtype=np.float64).reshape(-1, 3)
+    weights = np.array([case.weight for case in cases], dtype=np.float64)
+    return Problem(machine, tuple(cases), bundles, observed, weights)
+
+
+def subset(problem: Problem, keep: Callable[[Case], bool]) -> Problem:
+    """The cases that `keep` wants, counted anew."""
+    return build([case for case in problem.cases if keep(case)], problem.machine)
+
+
+def predict(problem: Problem, rates: Rates) -> Array:
+    """Predicted ttft_s, tpot_s and e2e_s of every case, shape (cases, 3)."""
+    result = np.empty((len(problem.cases), 3))
+    for bundle in problem.bundles:
+        result[bundle.positions] = _time(bundle, problem.machine, rates)
+    return result
+
+
+def _time(bundle: Bundle, machine: Machine, rates: Rates) -> Array:
+    first = time_prefill(bundle.prefill, machine, rates)
+    later = time_phase(bundle.decode, machine, rates)
+    if bundle.looped:
+        latency = closed_loop(
+            first.total_s,
+            first.device_s,
+            later.total_s,
+            bundle.output_tokens,
+            bundle.concurrency,
+            bundle.running,
+            rates,
+        )
+    else:
+        latency = static_batch(first.total_s, later.total_s, bundle.output_tokens)
+    return np.stack(latency[:3], axis=-1)
+
+
+def _structure(case: Case) -> tuple[Any, ...]:
+    """Cases with the same structure can share one flat table."""
+    plan = case.plan
+    return (
+        case.looped,
+        plan.pp,
+        plan.micro_batches,
+        plan.chunk_tokens is None,
+        plan.speculation is None,
+    )
+
+
+def _bundle(cases: Sequence[Case], indices: list[int]) -> Bundle:
+    by_layout: dict[tuple[Model, Plan], list[int]] = defaultdict(list)
+    for index in indices:
+        by_layout[cases[index].model, _without_numbers(cases[index].plan)].append(index)
+    parts = [_count([cases[i] for i in members]) for members in by_layout.values()]
+    order = [index for members in by_layout.values() for index in members]
+    widths = [len(members) for members in by_layout.values()]
+    prefill = _merge([part[0] for part in parts], widths)
+    decode = _merge([part[1] for part in parts], widths)
+    chosen = [cases[index] for index in order]
+    return Bundle(
+        prefill,
+        decode,
+        np.array([case.workload.output_tokens for case in chosen], dtype=np.float64),
+        np.array([_per_replica(case, case.workload.batch) for case in chosen]),
+        np.array([_per_replica(case, case.running) for case in chosen]),
+        chosen[0].looped,
+        np.array(order, dtype=np.intp),
+    )
+
+
+def _per_replica(case: Case, requests: Any) -> float:
+    return float(requests) / float(case.plan.dp)
+
+
+def _merge(
+    phases: list[tuple[CountedStep, ...]], widths: list[int]
+) -> tuple[CountedStep, ...]:
+    return tuple(merge(steps, widths) for steps in zip(*phases, strict=True))
+
+
+def _without_numbers(plan: Plan) -> Plan:
+    return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1)
+
+
+def _count(cases: list[Case]) -> tuple[tuple[CountedStep, ...], tuple[CountedStep, ...]]:
+    """Prefill and decode of cases of one model and one set of formats, as arrays."""
+    column = {
+        name: np.array([getattr(case.plan, name) for case in cases], dtype=np.float64)
+        for name in ("tp", "dp", "ep", "attention_dp")
+    }
+    laid: Laid = lay(cases[0].model, _replace(cases[0].plan, **column))
+    first = _workload(cases, [_first_batch(case) for case in cases])
+    later = _workload(cases, [_later_batch(case) for case in cases])
+    return count_prefill(laid, first), count_decode(laid, later)
+
+
+def _first_batch(case: Case) -> float:
+    return float(case.plan.dp) if case.looped else float(case.workload.batch)
+
+
+def _later_batch(case: Case) -> float:
+    return float(case.running) if case.looped else float(case.workload.batch)
+
+
+def _workload(cases: list[Case], batch: list[float]) -> Workload:
+    def column(name: str) -> Array:
+        return np.array([getattr(case.workload, name) for case in cases], dtype=np.float64)
+
+    return Workload(
+        batch=np.array(batch),
+        input_tokens=column("input_tokens"),
+        output_tokens=column("output_tokens"),
+        beams=column("beams"),
+        cached_tokens=column("cached_tokens"),
+    )
+
+
+def _replace(plan: Plan, **values: Any) -> Plan:
+    import msgspec
+
+    return msgspec.structs.replace(plan, **values)
