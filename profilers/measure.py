@@ -1,0 +1,285 @@
+"""The measuring kernel: warm up until stable, sample until known, watch the machine throughout.
+
+`measure_together` times several callables in random turns on an injected device, clock and watch.
+Blocks that the watch calls troubled (others on our cores, a throttling GPU) are taken again; what
+remains of trouble, noise or shortage is said in the verdict, never hidden.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from profilers.device import Call, Clock, Device
+from profilers.stats import Summary, median, summarise
+from profilers.stopping import Rules, StopReason, StopRule, is_warm
+from profilers.telemetry import Reading, Span, Watch, describe, spans
+
+Quality = Literal["ok", "noisy", "throttled", "short"]
+
+GRAVITY: tuple[Quality, ...] = ("throttled", "short", "noisy", "ok")
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 0.5
+PROBES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One callable to time. `cold`: the last-level cache is emptied before every sample."""
+
+    name: str
+    run: Call
+    cold: bool = False
+    before: Call | None = None
+    """Untimed, before every sample: resets what `run` changes. Forbids repeating within one."""
+    cuda_graph: bool = False
+    calls: int = 1
+    """How many units of work one `run` does; reported times are per unit."""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a measurement runs on."""
+
+    device: Device
+    clock: Clock
+    watch: Watch
+
+
+class Warmup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was spent before the first sample that counts."""
+
+    calls: int
+    seconds: float
+    first_call_s: float
+    """The first call, with compilation, allocation and tuning in it."""
+    stable: bool
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Samples in seconds per unit of work, in the order taken, and what they are worth."""
+
+    samples_s: tuple[float, ...]
+    summary: Summary
+    inner: int
+    """Calls that each sample averages over."""
+    warmup: Warmup
+    stopped_by: StopReason
+    quality: Quality
+    remarks: tuple[str, ...]
+    """In words, why the quality is not `ok`."""
+    retaken: int
+    """Samples that were thrown away and taken again because the machine was disturbed."""
+    tainted: int
+    """Samples kept although the machine was disturbed, for want of better ones."""
+    timer: str
+    cold: bool
+    cuda_graph: bool
+    telemetry: dict[str, Span]
+
+
+@dataclass
+class _Block:
+    samples_s: list[float]
+    reading: Reading
+
+
+@dataclass
+class _Session:
+    """One bench on its way from warm-up to verdict."""
+
+    bench: Bench
+    rules: Rules
+    inner: int = 1
+    warmup: Warmup | None = None
+    typical_s: float = 0.0
+    stop: StopRule = field(init=False)
+    clean: list[_Block] = field(default_factory=list)
+    troubled: list[_Block] = field(default_factory=list)
+    spent_s: float = 0.0
+    paused_s: float = 0.0
+    pause_s: float = FIRST_PAUSE_S
+    ended: StopReason | None = None
+
+    def __post_init__(self) -> None:
+        self.stop = StopRule(self.rules)
+
+
+def measure(bench: Bench, kit: Kit, rules: Rules | None = None, seed: int = 0) -> Measurement:
+    """Time one bench, in seconds per unit of work."""
+    return measure_together([bench], kit, rules, seed)[bench.name]
+
+
+def measure_together(
+    benches: Sequence[Bench], kit: Kit, rules: Rules | None = None, seed: int = 0
+) -> dict[str, Measurement]:
+    """Time benches in random turns, so that drift of the machine falls on all alike."""
+    rules = rules or Rules()
+    names = Counter(bench.name for bench in benches)
+    if any(count > 1 for count in names.values()):
+        raise ValueError(f"two benches share a name: {names.most_common(1)[0][0]}")
+    order = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+    sessions = [_Session(bench, rules) for bench in benches]
+    for session in sessions:
+        _warm_up(session, kit)
+    active = list(sessions)
+    while active:
+        order.shuffle(active)
+        for session in active:
+            _take_block(session, kit)
+        active = [session for session in active if session.ended is None]
+    return {session.bench.name: _conclude(session, kit) for session in sessions}
+
+
+def _before(bench: Bench, device: Device) -> Call | None:
+    """What runs untimed before each sample: the bench's own reset, then the cache flush."""
+    if not bench.cold:
+        return bench.before
+    if bench.before is None:
+        return device.flush
+    reset = bench.before
+
+    def reset_and_flush() -> None:
+        reset()
+        device.flush()
+
+    return reset_and_flush
+
+
+def _warm_up(session: _Session, kit: Kit) -> None:
+    """Call until stable, finding on the way how many calls make a sample long enough to time."""
+    rules, bench = session.rules, session.bench
+    before = _before(bench, kit.device)
+    began = kit.clock.now()
+    first_s = kit.device.time_calls(bench.run, 1, 1, before)[0]
+    calls, stable = 1, False
+    values: list[float] = []
+    while calls < rules.warmup_values and kit.clock.now() - began < rules.warmup_s:
+        values += kit.device.time_calls(bench.run, 1, session.inner, before)
+        calls += 1
+        window = _window(rules.warmup_s, values[-1] * session.inner)
+        if len(values) >= window and is_warm(values[-window:]):
+            stable = True
+            break
+        if len(values) == PROBES and before is None and session.inner == 1:
+            session.inner = _inner(kit.device, median(values))
+            values = values if session.inner == 1 else []
+    session.typical_s = median(values[-20:] or [first_s])
+    session.warmup = Warmup(
+        calls=calls, seconds=kit.clock.now() - began, first_call_s=first_s, stable=stable
+    )
+
+
+def _inner(device: Device, call_s: float) -> int:
+    return max(1, math.ceil(device.min_sample_s / call_s)) if call_s > 0 else 1
+
+
+def _window(warmup_s: float, value_s: float) -> int:
+    """Warm-up values to look at: 20, fewer (4 at least) where a call is long."""
+    return min(20, max(4, int(warmup_s / 2 / value_s))) if value_s > 0 else 20
+
+
+def _take_block(session: _Session, kit: Kit) -> None:
+    """One block of samples, kept if the machine was itself, and the decision whether to go on."""
+    rules, bench = session.rules, session.bench
+    began = kit.clock.now()
+    kit.watch.start()
+    if not bench.cold and bench.before is None:
+        bench.run()  # another bench may have used the caches since our last turn
+    kit.device.synchronize()
+    samples = kit.device.time_calls(
+        bench.run, _block_size(session), session.inner, _before(bench, kit.device)
+    )
+    reading = kit.watch.stop()
+    block = _Block(samples, reading)
+    if reading.troubles:
+        session.troubled.append(block)
+        _pause(session, kit)
+    else:
+        session.clean.append(block)
+        session.pause_s = FIRST_PAUSE_S
+        for sample in samples:
+            session.stop.add(sample, session.inner)
+        session.ended = session.stop.reason()
+    session.spent_s += kit.clock.now() - began
+    if session.ended is None and session.spent_s >= rules.cap_s:
+        session.ended = "time_cap"
+
+
+def _block_size(session: _Session) -> int:
+    sample_s = max(session.typical_s * session.inner, 1e-9)
+    rules = session.rules
+    room = max(1, rules.max_samples - session.stop.count)
+    return max(1, min(int(rules.block_s / sample_s), rules.min_samples * 10, room))
+
+
+def _pause(session: _Session, kit: Kit) -> None:
+    """Wait for the machine to calm down, longer each time, until the allowance is used up."""
+    if session.paused_s >= session.rules.retake_s:
+        session.ended = "time_cap"
+        return
+    kit.clock.sleep(session.pause_s)
+    session.paused_s += session.pause_s
+    session.pause_s = min(2 * session.pause_s, LONGEST_PAUSE_S)
+
+
+def _conclude(session: _Session, kit: Kit) -> Measurement:
+    """Choose the blocks to keep and say what they are worth."""
+    rules, bench, warmup = session.rules, session.bench, session.warmup
+    enough = session.stop.count >= rules.min_samples
+    kept_bad = [] if enough else session.troubled
+    blocks = session.clean + kept_bad
+    samples = tuple(sample / bench.calls for block in blocks for sample in block.samples_s)
+    tainted = sum(len(block.samples_s) for block in kept_bad)
+    troubled = sum(len(block.samples_s) for block in session.troubled)
+    if warmup is None or session.ended is None:
+        raise RuntimeError("a session was concluded before it ended")
+    summary = summarise(samples)
+    drifting = not warmup.stable and not is_warm(samples)
+    quality, remarks = _judge(session, summary, kept_bad, drifting)
+    return Measurement(
+        samples_s=samples,
+        summary=summary,
+        inner=session.inner,
+        warmup=warmup,
+        stopped_by=session.ended,
+        quality=quality,
+        remarks=remarks,
+        retaken=troubled - tainted,
+        tainted=tainted,
+        timer=kit.device.timer,
+        cold=bench.cold,
+        cuda_graph=bench.cuda_graph,
+        telemetry=spans(block.reading for block in blocks),
+    )
+
+
+def _judge(
+    session: _Session, summary: Summary, kept_bad: list[_Block], drifting: bool
+) -> tuple[Quality, tuple[str, ...]]:
+    """The verdict and, in words, each reason for it; the gravest reason names the verdict."""
+    rules = session.rules
+    remarks: list[str] = []
+    grades: set[Quality] = set()
+    troubles = Counter(name for block in kept_bad for name in block.reading.troubles)
+    if troubles:
+        grades.add("throttled" if troubles["throttled"] else "noisy")
+        remarks.append(f"kept disturbed blocks: {describe(troubles)}")
+    measured_s = summary.mean_s * summary.count * session.inner * session.bench.calls
+    if summary.count < rules.min_samples or measured_s < rules.min_time_s:
+        grades.add("short")
+        remarks.append(f"{summary.count} samples over {measured_s:.3g} s")
+    if summary.half_width > rules.claim:
+        grades.add("noisy")
+        remarks.append(f"median known to ±{100 * summary.half_width:.2g} %")
+    if drifting:
+        grades.add("noisy")
+        remarks.append("still drifting when the warm-up ended")
+    worst: Quality = next((grade for grade in GRAVITY if grade in grades), "ok")
+    return worst, tuple(remarks)
