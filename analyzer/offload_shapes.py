@@ -52,7 +52,7 @@ class OffloadDims:
 
 @dataclass(frozen=True)
 class TensorShape:
-    """One weight tensor. `kind`: matrix (may be compressed), vector, or table (looked up by row)."""
+    """One weight tensor. `kind`: matrix (may be compressed), vector, or table."""
 
     role: str
     layer: int

@@ -65,14 +65,16 @@ class Attention:
         tokens = self._start(event)
         target = self.memory.layout.raw(slot.buffer, disk, tokens + 1)
         return self.block.submit(
-            "load_cache", "disk_read", event,
+            "load_cache",
+            "disk_read",
+            event,
             lambda: self.memory.kv.read_disk((event.j, event.k), disk, tokens, target),
             [*waits, *slot.users],
-        )  # fmt: skip
+        )
 
     def _bring(self, event: Event, slots: dict[str, Slot], waits: list[Ticket]) -> Ticket:
         tokens, layout = self._start(event), self.memory.layout
-        _, cpu, disk = self.plan.kv[event.j][event.k]
+        disk = self.plan.kv[event.j][event.k][2]
         home = self.memory.kv.on_cpu.get((event.j, event.k), [])
         parts = self._device_parts(event, slots["device"])
 
@@ -89,9 +91,7 @@ class Attention:
                     moved += source[:tokens].nbytes
             return moved
 
-        return self.block.submit(
-            "load_cache", "h2d", event, copy, [*waits, *slots["device"].users]
-        )  # fmt: skip
+        return self.block.submit("load_cache", "h2d", event, copy, [*waits, *slots["device"].users])
 
     def _device_parts(self, event: Event, slot: Slot) -> dict[str, Planes]:
         """Raw planes of the staged parts in a device slot."""
@@ -148,9 +148,12 @@ class Attention:
             return [saved]
         planes = memory.layout.raw(slot.buffer, disk, fresh)
         written = self.block.submit(
-            "store_cache", "disk_write", event,
-            lambda: memory.kv.write_disk(at, disk, start, planes), [saved],
-        )  # fmt: skip
+            "store_cache",
+            "disk_write",
+            event,
+            lambda: memory.kv.write_disk(at, disk, start, planes),
+            [saved],
+        )
         slot.users = [written]
         self.new_on_disk[at] = slot
         return [saved, written]
@@ -181,9 +184,13 @@ class Attention:
         waits = [*waits, *(ticket for ticket in stored if ticket.link == "d2h")]
         fresh = self.new_on_disk.pop((event.j, event.k), None)
         ticket = self.block.submit(
-            "attend", "cpu", event, self._on_host(event, flow, slots.get("host"), fresh), waits,
+            "attend",
+            "cpu",
+            event,
+            self._on_host(event, flow, slots.get("host"), fresh),
+            waits,
             cpu_attention_B(self.plan, event),
-        )  # fmt: skip
+        )
         if "host" in slots:
             slots["host"].users = [ticket]
         if fresh is not None:

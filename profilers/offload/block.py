@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from analyzer.offload_counts import BlockPlan, compute_flops, event_bytes
 from analyzer.offload_schedule import Event, schedule
 from profilers.offload import maths
+from profilers.offload.activations import Activations
 from profilers.offload.attention import Attention
 from profilers.offload.lanes import Job, Lanes, Ticket
 from profilers.offload.memory import Memory
@@ -83,6 +84,7 @@ class Block:
         self.finished = torch.zeros(plan.rows, dtype=torch.bool)
         self.lengths = request.valid.sum(1)
         self.attention = Attention(self)
+        self.activations = Activations(self)
         self.chunks = [weights.chunks(j, self.count) for j in range(self.units)]
         self.slots: dict[int, Slot] = {}
         self.flows = [Flow() for _ in range(self.count)]
@@ -92,9 +94,9 @@ class Block:
         self.events: list[Event] = []
         self.handlers: dict[str, Callable[[Event], None]] = {
             "load_weight": self._load_weight,
-            "load_hidden": self._load_hidden,
+            "load_hidden": self.activations.load_hidden,
             "compute": self._compute,
-            "store_hidden": self._store_hidden,
+            "store_hidden": self.activations.store_hidden,
             "load_cache": self.attention.load_cache,
             "store_cache": self.attention.store_cache,
             "attend": self.attention.attend,
@@ -130,9 +132,14 @@ class Block:
         return bool(self.request.stop) and bool(self.finished.all())
 
     def submit(
-        self, stage: str, link: str, event: Event, job: Job,
-        after: Iterable[Ticket] = (), work: float | None = None,
-    ) -> Ticket:  # fmt: skip
+        self,
+        stage: str,
+        link: str,
+        event: Event,
+        job: Job,
+        after: Iterable[Ticket] = (),
+        work: float | None = None,
+    ) -> Ticket:
         """Issue a job of an event; its bytes are those that the analyzer counts for it."""
         amount = event_bytes(self.plan, event)[stage, link] if work is None else work
         at = (event.i, event.j, event.k)
@@ -163,17 +170,23 @@ class Block:
             staging = self.memory.weight_staging.take()
             source = staging.buffer
             read = self.submit(
-                "load_weight", "disk_read", event,
+                "load_weight",
+                "disk_read",
+                event,
                 lambda: self.weights.read_disk(event.j, chunk, source),
-                staging.users, chunk.disk_B,
-            )  # fmt: skip
+                staging.users,
+                chunk.disk_B,
+            )
             waits.append(read)
         buffer = staging.buffer if staging else None
         copy = self.submit(
-            "load_weight", "h2d", event,
+            "load_weight",
+            "h2d",
+            event,
             lambda: self.weights.copy_chunk(event.j, chunk, slot.buffer, buffer),
-            waits, chunk.total_B,
-        )  # fmt: skip
+            waits,
+            chunk.total_B,
+        )
         if staging:
             staging.users = [copy]
 
@@ -195,9 +208,13 @@ class Block:
         ]
         slot = self.slots.get(event.i * self.units + event.j)
         ticket = self.submit(
-            "compute", "gpu", event, lambda: self._forward(event, before, after, slot), waits,
+            "compute",
+            "gpu",
+            event,
+            lambda: self._forward(event, before, after, slot),
+            waits,
             compute_flops(self.plan, event),
-        )  # fmt: skip
+        )
         if slot and event.k == self.count - 1:
             slot.users = [ticket]
             del self.slots[event.i * self.units + event.j]
@@ -247,94 +264,6 @@ class Block:
         for end in self.request.stop:
             self.finished[rows] |= chosen == end
         return chosen.nbytes
-
-    # Activations
-
-    def _store_hidden(self, event: Event) -> None:
-        resting, k = self.memory.resting, event.k
-        if not resting.away(k):
-            return
-        flow = self.flows[k]
-        moved = event_bytes(self.plan, event)
-        waits = [
-            *self.progress.of("compute", *event[1:]), *self.progress.of("attend", *event[1:])
-        ]  # fmt: skip
-        staging = self.memory.rest_out.take() if self.plan.act[k][2] else None
-
-        def save() -> int:
-            moved = 0
-            state = (flow.x, flow.attended)
-            if self.plan.act[k][1]:
-                moved += resting.store(resting.on_cpu[k], k, 1, state)
-            if staging is not None:
-                moved += resting.store(staging.buffer, k, 2, state)
-            flow.x, flow.attended = resting.on_gpu(k, state)
-            self.hand_over(flow.x, flow.attended)
-            return moved
-
-        if staging is not None:
-            waits += staging.users
-        saved = self.submit("store_hidden", "d2h", event, save, waits)
-        if staging is not None:
-            size, buffer = moved["store_hidden", "disk_write"], staging.buffer
-            staging.users = [
-                self.submit(
-                    "store_hidden",
-                    "disk_write",
-                    event,
-                    lambda: self.memory.write_rest(k, buffer[:size]),
-                    [saved],
-                )  # fmt: skip
-            ]
-
-    def _load_hidden(self, event: Event) -> None:
-        if event.j == 0:
-            self._gather(event)
-            return
-        previous = Event("attend", event.i, event.j - 1, event.k)
-        self.attention.return_attention(event, previous)
-        if self.memory.resting.away(event.k):
-            self._bring_back(event)
-
-    def _bring_back(self, event: Event) -> None:
-        resting, k, flow = self.memory.resting, event.k, self.flows[event.k]
-        place = (event.i, event.j - 1, k)
-        t, count = self.plan.kept(*place[:2]), self.plan.gpu_attended(*place)
-        waits = list(self.progress.of("store_hidden", *place))
-        disk: Slot | None = None
-        if self.plan.act[k][2]:
-            disk = self.memory.rest_in.take()
-            size, buffer = resting.part_B(k, 2, t, count), disk.buffer
-            waits.append(
-                self.submit(
-                    "load_hidden",
-                    "disk_read",
-                    event,
-                    lambda: self.memory.read_rest(k, buffer[:size]),
-                    [*waits, *disk.users],
-                )  # fmt: skip
-            )
-        staged = disk.buffer if disk else None
-
-        def assemble() -> int:
-            held = flow.x.nbytes + flow.attended.nbytes
-            flow.x, attended = resting.assemble(k, (flow.x, flow.attended), staged, t, count)
-            flow.attended = attended
-            self.hand_over(flow.x, attended)
-            return flow.x.nbytes + attended.nbytes - held
-
-        loaded = self.submit("load_hidden", "h2d", event, assemble, waits)
-        if disk:
-            disk.users = [loaded]
-
-    def _gather(self, event: Event) -> None:
-        flow = Flow()
-        self.flows[event.k] = flow
-        waits: list[Ticket] = []
-        if event.i:
-            waits = list(self.progress.of("compute", event.i - 1, self.units - 1, event.k))
-        moved = event_bytes(self.plan, event)
-        self.memory.tables.submit(self, event, flow, waits, moved)
 
     def host_positions(self, event: Event) -> torch.Tensor:
         """Rows of the position table (rows, t) that this step adds, on the host."""

@@ -36,6 +36,7 @@ class BlockRun:
     counted: Streams
     start_s: float
     end_s: float
+    base: Any = None  # on CUDA, the event that times count from
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,13 @@ class OffloadEngine:
         for start in range(0, prompts.shape[0], self.policy.block):
             rows = slice(start, start + self.policy.block)
             request = Request(
-                prompts[rows], valid[rows], max_new_tokens, sampling or Sampling(),
-                tuple(stop), pad,
-            )  # fmt: skip
+                prompts[rows],
+                valid[rows],
+                max_new_tokens,
+                sampling or Sampling(),
+                tuple(stop),
+                pad,
+            )
             tokens, run = self._block(request)
             made.append(tokens)
             runs.append(run)
@@ -204,6 +209,7 @@ class OffloadEngine:
                     plan, self.weights, request.valid, request.steps, spill, self.pinned
                 )
                 block = Block(self.spec, plan, self.weights, memory, self.lanes, request)
+                base = self.lanes.base_mark()
                 start = time.perf_counter()
                 tokens = block.run()
                 end = time.perf_counter()
@@ -215,7 +221,7 @@ class OffloadEngine:
                 memory.host.close()
             spill.close()
         counted = stream_bytes(plan, block.events)
-        return tokens, BlockRun(plan, self.lanes.tickets[first:], counted, start, end)
+        return tokens, BlockRun(plan, self.lanes.tickets[first:], counted, start, end, base)
 
     def close(self) -> None:
         """End threads, then give back memory and disk."""

@@ -34,7 +34,7 @@ class Extent:
 
 def read_exact(extent: Extent, target: torch.Tensor, skip_B: int = 0) -> int:
     """Fill a uint8 tensor from the extent, `skip_B` bytes in; a short file is an error."""
-    view = memoryview(target.numpy())
+    view = memoryview(target.numpy().data)
     done = 0
     while done < len(view):
         got = os.preadv(extent.fd, [view[done:]], extent.offset + skip_B + done)
@@ -49,7 +49,7 @@ def read_exact(extent: Extent, target: torch.Tensor, skip_B: int = 0) -> int:
 
 def write_exact(extent: Extent, source: torch.Tensor, skip_B: int = 0) -> int:
     """Write a uint8 tensor into the extent, `skip_B` bytes in."""
-    view = memoryview(source.numpy())
+    view = memoryview(source.numpy().data)
     done = 0
     try:
         while done < len(view):

@@ -6,12 +6,19 @@ does not. Without CUDA, or with pinning off, it is ordinary memory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import CapacityError
 
 if TYPE_CHECKING:
     import torch
+
+
+def cuda() -> Any:
+    """torch.cuda, untyped as it is."""
+    import torch
+
+    return torch.cuda
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
@@ -37,7 +44,7 @@ class HostMemory:
         except RuntimeError as error:
             raise CapacityError(f"no host memory left for {size_B / 1e9:.2f} GB") from error
         if self.pinned and size_B:
-            status = torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), size_B, 0)
+            status = cuda().cudart().cudaHostRegister(buffer.data_ptr(), size_B, 0)
             if int(status):
                 raise CapacityError(
                     f"the driver will not pin {size_B / 1e9:.2f} GB of host memory "
@@ -48,7 +55,5 @@ class HostMemory:
 
     def close(self) -> None:
         """Unregister every buffer."""
-        import torch
-
         while self._registered:
-            torch.cuda.cudart().cudaHostUnregister(self._registered.pop().data_ptr())
+            cuda().cudart().cudaHostUnregister(self._registered.pop().data_ptr())

@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from analyzer.errors import ProfilerError
+from profilers.offload.host import cuda
 
 Job = Callable[[], int]  # returns the bytes that it really moved
 
@@ -33,13 +34,14 @@ class Link:
         self._free_at = 0.0
         self._lock = threading.Lock()
 
-    def reserve(self, now: float, work: float) -> float:
-        """Take the link for `work` units; returns when the transfer may be called done."""
+    def reserve(self, now: float, work: float) -> tuple[float, float]:
+        """Take the link for `work` units; returns when that begins and when it is done."""
         if self.rate is None:
-            return now
+            return now, now
         with self._lock:
-            self._free_at = max(self._free_at, now) + self.latency_s + work / self.rate
-            return self._free_at
+            begin = max(self._free_at, now)
+            self._free_at = begin + self.latency_s + work / self.rate
+            return begin, self._free_at
 
 
 class Ticket:
@@ -109,8 +111,7 @@ class Lane:
         if self.stream is not None:
             ticket.marks = self._marks()
             ticket.marks[0].record(self.stream)
-        ticket.start_s = time.perf_counter()
-        free_at = self.link.reserve(ticket.start_s, ticket.work)
+        ticket.start_s, free_at = self.link.reserve(time.perf_counter(), ticket.work)
         ticket.moved_B = job()
         if ticket.marks is not None:
             ticket.marks[1].record(self.stream)
@@ -127,9 +128,21 @@ class Lane:
             earlier.marks[1].synchronize()
 
     def _marks(self) -> tuple[Any, Any]:
-        import torch
+        return (cuda().Event(enable_timing=True), cuda().Event(enable_timing=True))
 
-        return (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+
+STREAMS = (
+    ("compute", "gpu"),
+    *((stage, "h2d") for stage in ("load_weight", "load_cache", "load_hidden", "gather")),
+    *((stage, "h2d") for stage in ("return_attention", "tokens")),
+    *((stage, "d2h") for stage in ("store_cache", "send_query", "store_hidden", "tokens")),
+)
+"""Stages that run on a CUDA stream of their own; computing stages share one."""
+
+
+def lane_name(stage: str, link: str) -> str:
+    """All computing of a device queues on one lane; every kind of transfer has its own."""
+    return link if link in ("gpu", "cpu") else f"{stage}.{link}"
 
 
 class Lanes:
@@ -150,6 +163,9 @@ class Lanes:
         self._drained = 0
         self._cancelled = threading.Event()
         self._lanes: dict[str, Lane] = {}
+        if device.type == "cuda":  # every stream must be known before a tensor is shared
+            for stage, link in STREAMS:
+                self._lane(stage, link)
 
     def submit(
         self,
@@ -163,10 +179,10 @@ class Lanes:
         """Run `job` on the lane of (stage, link); compute stages share the device's one lane."""
         ticket = Ticket(stage, link, at, work)
         self.tickets.append(ticket)
-        name = link if link in ("gpu", "cpu") else f"{stage}.{link}"
-        return self._lane(name, link).submit(ticket, job, after)
+        return self._lane(stage, link).submit(ticket, job, after)
 
-    def _lane(self, name: str, link: str) -> Lane:
+    def _lane(self, stage: str, link: str) -> Lane:
+        name = lane_name(stage, link)
         if name not in self._lanes:
             self._lanes[name] = Lane(name, self.links[link], self._stream(link), self._cancelled)
         return self._lanes[name]
@@ -174,9 +190,16 @@ class Lanes:
     def _stream(self, link: str) -> Any:
         if self.device.type != "cuda" or link in ("cpu", "disk_read", "disk_write"):
             return None
-        import torch
+        return cuda().Stream(self.device)
 
-        return torch.cuda.Stream(self.device)
+    def base_mark(self) -> Any:
+        """On CUDA, an event recorded now with the device idle; times can count from it."""
+        if self.device.type != "cuda":
+            return None
+        cuda().synchronize(self.device)
+        mark = cuda().Event(enable_timing=True)
+        mark.record()
+        return mark
 
     def share(self, tensors: Iterable[Any]) -> None:
         """Tell CUDA's allocator that every stream may use these tensors."""

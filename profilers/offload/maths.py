@@ -20,7 +20,7 @@ def activation(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     import torch
     from torch.nn import functional
 
-    known = {
+    known: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "silu": functional.silu,
         "relu": functional.relu,
         "gelu": functional.gelu,
@@ -162,4 +162,5 @@ def attend(q: torch.Tensor, kv: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
     folded = q.reshape(rows, k.shape[1], group, d)
     scores = (folded @ k.transpose(-1, -2)).float() * d**-0.5
     scores = scores.masked_fill(~mask, float("-inf")).softmax(-1)
-    return (scores.to(v.dtype) @ v).reshape(rows, 1, heads * d)
+    attended: torch.Tensor = scores.to(v.dtype) @ v
+    return attended.reshape(rows, 1, heads * d)

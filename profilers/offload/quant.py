@@ -42,7 +42,7 @@ def encode(values: torch.Tensor, bits: int) -> list[torch.Tensor]:
     width = values.shape[-1]
     if not compressed(width, bits):
         return [values]
-    grouped = values.unflatten(-1, (-1, quant_group(width))).float()
+    grouped = values.reshape(*values.shape[:-1], -1, quant_group(width)).float()
     low = grouped.amin(-1, keepdim=True).half()
     top = float(2**bits - 1)
     scale = ((grouped.amax(-1, keepdim=True) - low.float()) / top).clamp_min(0).half()
@@ -63,8 +63,8 @@ def decode(planes: list[torch.Tensor], bits: int, dtype: torch.dtype) -> torch.T
     codes, meta = planes
     if bits == 4:
         codes = torch.stack([codes & 15, codes >> 4], -1).flatten(-2)
-    pairs = meta.unflatten(-1, (-1, 2)).float()
-    grouped = codes.unflatten(-1, (pairs.shape[-2], -1)).float()
+    pairs = meta.reshape(*meta.shape[:-1], -1, 2).float()
+    grouped = codes.reshape(*codes.shape[:-1], pairs.shape[-2], -1).float()
     return torch.addcmul(pairs[..., 1:], grouped, pairs[..., :1]).flatten(-2).to(dtype)
 
 

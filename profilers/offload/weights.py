@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from analyzer.offload_counts import BlockPlan
@@ -152,7 +153,7 @@ class WeightStore:
         parts = max(1, min(parts, end // MIN_CHUNK_B))
         cuts = [end * n // parts // ALIGN_B * ALIGN_B for n in range(parts)] + [end]
         chunks = []
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             middle = min(max(start, on_disk), stop)
             disk_B = sum(stop_ - start_ for _, start_, stop_ in self._inside(j, start, middle))
             cpu_B = sum(stop_ - start_ for _, start_, stop_ in self._inside(j, middle, stop))

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from analyzer.offload_policy import OffloadPolicy
+
 from .oracle import FAMILIES, check, every_policy
 
 ALL = every_policy()
