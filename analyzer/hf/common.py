@@ -52,7 +52,7 @@ def attention(cfg: Fields, **overrides: Any) -> Attention:
     return built
 
 
-def biased(flag: bool) -> dict[str, bool]:
+def biased(flag: bool) -> dict[str, Any]:
     """The same answer for the biases of query, key and value."""
     return {"q_bias": flag, "k_bias": flag, "v_bias": flag}
 
@@ -77,7 +77,7 @@ def decoder(
     fields: dict[str, Any] = {
         "name": cfg.where,
         "hidden": hidden,
-        "vocab": cfg.size("vocab_size"),
+        "vocab": overrides["vocab"] if "vocab" in overrides else cfg.size("vocab_size"),
         "layers": tuple(layers),
         "tied_embeddings": cfg.flag("tie_word_embeddings", default=tied),
         "max_context": cfg.optional_size(
