@@ -32,7 +32,8 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Pool(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The workers of one phase where prefill and decode run on machines of their own."""
 
-    workers: int
+    workers: int | None = None
+    """How many workers of the layout below there are; None: not stated."""
     batch: float | None = None
     tp: int = 1
     pp: int = 1
@@ -41,9 +42,10 @@ class Pool(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     moe_ep: int = 1
 
     @property
-    def gpus(self) -> int:
-        """Devices of the whole pool."""
-        return self.workers * self.tp * self.pp * self.attention_dp
+    def gpus(self) -> int | None:
+        """Devices of the whole pool, where its workers are counted."""
+        each = self.tp * self.pp * self.attention_dp
+        return None if self.workers is None else self.workers * each
 
 
 class Scenario(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -60,6 +60,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
 def engine_class(engine: str, version: str = "", date: str = "") -> str:
     """The class of an engine as a source names it; `date` is YYYY or YYYY-MM of the measurement.
 
+    A bare year is taken for its end.
     An engine that no pattern knows is a class of its own, under its own name in lower case.
     """
     folded = engine.strip().lower()
@@ -72,6 +73,8 @@ def engine_class(engine: str, version: str = "", date: str = "") -> str:
 def _generation(name: str, version: str, date: str) -> str:
     generations = _GENERATIONS[name]
     numbers = re.match(r"v?(\d+)\.(\d+)", version)
+    if len(date) == 4:
+        date += "-12"
     for generation in generations[:-1]:
         if date:
             if date < generation.before_date:
