@@ -12,7 +12,7 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from analyzer.errors import CapacityError, DataError, ProfilerError
 
@@ -68,19 +68,27 @@ def _disk_error(error: OSError, name: str, size_B: int) -> Exception:
     return ProfilerError(f"cannot write to {name}: {error.strerror}")
 
 
+def _anonymous(folder: Path) -> IO[bytes]:
+    """An unlinked file in `folder`, which another process may be removing at this moment."""
+    for attempt in range(5):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryFile(dir=folder)
+        except OSError as error:
+            if error.errno != errno.ENOENT or attempt == 4:
+                raise ProfilerError(
+                    f"cannot use the offload directory {folder}: {error.strerror}"
+                ) from error
+    raise ProfilerError(f"cannot use the offload directory {folder}")
+
+
 class Spill:
     """An anonymous file in the offload directory; space is claimed before it is used."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._made = not folder.exists()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives with the engine
-        except OSError as error:
-            raise ProfilerError(
-                f"cannot use the offload directory {folder}: {error.strerror}"
-            ) from error
+        self._file = _anonymous(folder)
         self._size = 0
         self._lock = threading.Lock()
 
