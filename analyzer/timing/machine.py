@@ -12,13 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.optable import COMPUTE_INDEX
+from analyzer.errors import ConfigError
+from analyzer.optable import COMPUTE
+from analyzer.system import Link, System
 from analyzer.timing.collectives import CollectiveParams, Fabric, collective_time
-
-VECTOR_SHARE = 1 / 16
-"""Vector units' FLOP/s as a share of the 16-bit matrix peak; vector work is bound by memory."""
-
-_BF16 = int(COMPUTE_INDEX["bf16"])
 
 
 class Machine(NamedTuple):
@@ -30,14 +27,9 @@ class Machine(NamedTuple):
     memory_B: Any
     units: Any
     """Independent processors (SMs, CUs, cores)."""
+    vector_flops: Any
+    """fp32 FLOP/s of what matrix units cannot do."""
     fabric: Fabric
-    host_link_Bps: Any = 0.0
-    disk_Bps: Any = 0.0
-
-    @property
-    def vector_flops(self) -> Any:
-        """FLOP/s of what matrix units cannot do."""
-        return self.peak_vector[_BF16] * VECTOR_SHARE
 
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any
@@ -58,3 +50,46 @@ class Machine(NamedTuple):
         near_s = fabric.link_latency_s + payload_B / fabric.link_Bps
         far_s = fabric.net_latency_s + payload_B / fabric.net_Bps
         return np.where(np.asarray(stride) >= fabric.devices_per_node, far_s, near_s)
+
+
+def machine(system: System) -> Machine:
+    """What timing reads of a system."""
+    device = system.device
+    return Machine(
+        peak_vector=np.array([_peak(system, dtype) for dtype in COMPUTE]),
+        memory_Bps=device.memory_bandwidth_Bps,
+        memory_B=device.memory_B,
+        units=device.units,
+        vector_flops=device.vector_peak,
+        fabric=_fabric(system),
+    )
+
+
+def _peak(system: System, dtype: str) -> float:
+    """NaN where the device has no such arithmetic at all: it must never look free."""
+    try:
+        return system.device.peak(dtype)
+    except ConfigError:
+        return float("nan")
+
+
+def _fabric(system: System) -> Fabric:
+    inside, outside = system.intra_node, system.inter_node
+    values: dict[str, Any] = {"link_Bps": np.inf, "devices_per_node": float(system.devices_per_node)}
+    if inside is not None:
+        values |= {
+            "link_Bps": inside.bandwidth_Bps,
+            "link_latency_s": inside.latency_s,
+            "topology": inside.topology,
+            "through_host": inside.through_host,
+            "multicast": inside.multicast,
+            **_present(inside),
+        }
+    if outside is not None:
+        values |= {"net_Bps": outside.bandwidth_Bps, "net_latency_s": outside.latency_s}
+    return Fabric(**values)
+
+
+def _present(link: Link) -> dict[str, float]:
+    optional = {"pair_Bps": link.pair_Bps, "shared_Bps": link.shared_Bps}
+    return {name: value for name, value in optional.items() if value is not None}

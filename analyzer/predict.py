@@ -1,0 +1,229 @@
+"""THE entry point: a model, a system, a plan and a workload in; a `Prediction` out.
+
+All numbers may be arrays of one shape; one scenario and a million take this same road.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.counting.parameters import count_parameters
+from analyzer.engines import EngineClass, engine
+from analyzer.errors import CapacityError, ConfigError
+from analyzer.memory import Memory, capacity, memory
+from analyzer.model import Model
+from analyzer.phases import Laid, count_decode, count_prefill, lay
+from analyzer.plan import Plan
+from analyzer.resolve import check_plan
+from analyzer.steady import Latency, closed_loop, static_batch, waves
+from analyzer.system import System
+from analyzer.timing.machine import Machine, machine
+from analyzer.timing.phase import Phase, time_phase, time_prefill
+from analyzer.timing.rates import Rates
+from analyzer.workload import Workload, check
+
+Array = NDArray[np.float64]
+
+
+class Prediction(NamedTuple):
+    """What a scenario takes. Times are seconds, sizes bytes per device, rates of the whole system."""
+
+    ttft_s: Array
+    tpot_s: Array
+    e2e_s: Array
+    prefill_tok_s: Array
+    """Prompt tokens per second of prefill, whole system."""
+    decode_tok_s: Array
+    """Output tokens per second of decoding, whole system."""
+    total_tok_s: Array
+    """Prompt and output tokens per second of the whole time, whole system."""
+    memory: Memory
+    max_batch: Any
+    """Sequences whose cache fits at full length, over all replicas."""
+    running: Any
+    """Sequences that run at once; fewer than asked for where the cache is full."""
+    prefill: Phase
+    decode: Phase
+    energy_J_per_token: Any
+    usd_per_million_tokens: Any
+
+
+def predict(
+    model: Model,
+    system: System,
+    plan: Plan,
+    workload: Workload,
+    rates: Rates | None = None,
+    arrival: str = "static",
+    queue: bool | None = None,
+    on: Machine | None = None,
+) -> Prediction:
+    """Predict latencies, throughput, memory, energy and cost.
+
+    `arrival` is "static" (all sequences start together) or "closed_loop" (workload.batch requests
+    in the system at all times). `queue`: sequences that do not fit wait for room; by default the
+    engine decides, and a scenario that can neither fit nor wait raises CapacityError. `on` stands
+    in for the system's own figures, as in a sensitivity analysis.
+    """
+    check(workload)
+    if not isinstance(plan.tp, np.ndarray):
+        check_plan(plan, model, system)
+    check_context(model, workload)
+    kind = engine(plan.engine)
+    laid = lay(model, plan)
+    limits = on or machine(system)
+    used = memory(laid, workload)
+    share = kind.memory_share
+    fits = capacity(laid, workload, limits.memory_B * share)
+    waits = kind.queues if queue is None else queue
+    running = _running(model, system, used, limits.memory_B, fits, workload.batch, waits, arrival)
+    chosen = rates or Rates.default()
+    timed = _TIMERS[arrival](laid, workload, running, limits, chosen)
+    return _assemble(system, plan, workload, used, fits, running, timed)
+
+
+class _Timed(NamedTuple):
+    latency: Latency
+    prefill: Phase
+    decode: Phase
+    prompts_at_once: Any
+
+
+def _static(laid: Laid, load: Workload, running: Any, on: Machine, rates: Rates) -> _Timed:
+    at_once = msgspec.structs.replace(load, batch=running)
+    first = time_prefill(count_prefill(laid, at_once), on, rates)
+    later = time_phase(count_decode(laid, at_once), on, rates)
+    latency = static_batch(first.total_s, later.total_s, load.output_tokens)
+    return _Timed(waves(latency, load.batch, running), first, later, running)
+
+
+def _closed_loop(laid: Laid, load: Workload, running: Any, on: Machine, rates: Rates) -> _Timed:
+    replicas = laid.plan.dp
+    one = msgspec.structs.replace(load, batch=np.minimum(running, 1.0) * replicas)
+    many = msgspec.structs.replace(load, batch=running)
+    first = time_prefill(count_prefill(laid, one), on, rates)
+    later = time_phase(count_decode(laid, many), on, rates)
+    latency = closed_loop(
+        first.total_s,
+        first.device_s,
+        later.total_s,
+        load.output_tokens,
+        load.batch / replicas,
+        running / replicas,
+        rates,
+    )
+    return _Timed(latency, first, later, replicas)
+
+
+_TIMERS = {"static": _static, "closed_loop": _closed_loop}
+
+
+def _running(
+    model: Model,
+    system: System,
+    used: Memory,
+    memory_B: Any,
+    fits: Any,
+    batch: Any,
+    waits: bool,
+    arrival: str,
+) -> Any:
+    if arrival not in _TIMERS:
+        raise ConfigError(f"arrival {arrival!r} is unknown; use one of {', '.join(_TIMERS)}")
+    alone_B = used.total_B - used.kv_B - used.state_B
+    if np.any((np.asarray(fits) < 1.0) & (np.asarray(alone_B) + 0.0 * np.asarray(fits) > 0)):
+        raise CapacityError(_too_large(model, system, used, memory_B))
+    if not waits and np.any(used.total_B > memory_B):
+        most = int(np.min(np.floor(fits)))
+        raise CapacityError(
+            f"{_too_large(model, system, used, memory_B)}; at most {most} sequences fit: "
+            f"lower the batch, or add devices with tp or pp"
+        )
+    return np.minimum(batch, np.floor(fits)) * 1.0
+
+
+def _too_large(model: Model, system: System, used: Memory, memory_B: Any) -> str:
+    needs, has = float(np.max(used.total_B)), float(np.min(memory_B))
+    return (
+        f"{model.name} does not fit {system.name}: it needs {needs / 1e9:.1f} GB per device "
+        f"(weights {float(np.max(used.weights_B)) / 1e9:.1f} GB) and a device has {has / 1e9:.1f} GB"
+    )
+
+
+def check_context(model: Model, workload: Workload) -> None:
+    """Refuse sequences that are longer than the model can read."""
+    if model.max_context is None:
+        return
+    longest = np.max(np.asarray(workload.input_tokens) + np.asarray(workload.output_tokens))
+    if longest > model.max_context:
+        raise ConfigError(
+            f"{model.name} reads at most {model.max_context} tokens, the workload needs "
+            f"{longest:.0f} (prompt and output); shorten it or choose a longer-context model"
+        )
+
+
+def _assemble(
+    system: System,
+    plan: Plan,
+    load: Workload,
+    used: Memory,
+    fits: Any,
+    running: Any,
+    timed: _Timed,
+) -> Prediction:
+    latency, first, later = timed.latency, timed.prefill, timed.decode
+    at_once = timed.prompts_at_once
+    total_tok_s = load.batch * (load.input_tokens + load.output_tokens) / latency.e2e_s
+    output_tok_s = load.batch * load.output_tokens / latency.e2e_s
+    return Prediction(
+        ttft_s=latency.ttft_s,
+        tpot_s=latency.tpot_s,
+        e2e_s=latency.e2e_s,
+        prefill_tok_s=at_once * (load.input_tokens - load.cached_tokens) / first.total_s,
+        decode_tok_s=running * load.beams / latency.tpot_s,
+        total_tok_s=total_tok_s,
+        memory=used,
+        max_batch=np.floor(fits),
+        running=running,
+        prefill=first,
+        decode=later,
+        energy_J_per_token=_energy(system, plan, first, later, load, output_tok_s),
+        usd_per_million_tokens=_cost(system, plan, output_tok_s),
+    )
+
+
+def _energy(
+    system: System, plan: Plan, first: Phase, later: Phase, load: Workload, output_tok_s: Any
+) -> Any:
+    """Idle power always, the rest of the power limit while devices are busy."""
+    device = system.device
+    if device.tdp_W is None:
+        return None
+    idle_W = device.idle_W or 0.0
+    steps = np.maximum(np.asarray(load.output_tokens) - 1.0, 0.0)
+    busy_s = first.device_s + steps * later.device_s
+    wall_s = first.total_s + steps * later.total_s
+    power_W = (idle_W + (device.tdp_W - idle_W) * busy_s / wall_s) * plan.devices
+    return power_W / output_tok_s
+
+
+def _cost(system: System, plan: Plan, output_tok_s: Any) -> Any:
+    price = system.device.price_usd_per_hour
+    if price is None:
+        return None
+    return price / 3600.0 * plan.devices / output_tok_s * 1e6
+
+
+def sizes(model: Model) -> tuple[int, int]:
+    """Parameters of the model: all, and those that one token's pass can touch."""
+    counted = count_parameters(model)
+    return counted.total, counted.active
+
+
+def behaviour(plan: Plan) -> EngineClass:
+    """How the plan's engine behaves."""
+    return engine(plan.engine)
