@@ -16,24 +16,45 @@ class _Spec(NamedTuple):
     severity: Severity
     reason: str
     metrics: tuple[str, ...] = ()
+    gist: str = ""
+    """The reason without the row's own numbers, for counting."""
 
 
 _SPECS: dict[str, _Spec] = {
-    "beats_hardware": _Spec("impossible", "faster than the hardware's peaks allow ({detail})"),
+    "beats_hardware": _Spec(
+        "impossible",
+        "faster than the hardware's peaks allow ({detail})",
+        gist="faster than the hardware's peaks allow",
+    ),
     "kv_oversubscribed": _Spec(
         "suspect",
-        "weights and cache of the whole batch need {detail} of the device memory, so that the "
+        "weights and cache of the whole batch need {detail} the device memory, so that the "
         "engine queued, preempted or offloaded: not one resident batch",
+        gist="weights and cache of the batch exceed the device memory: no resident batch",
     ),
-    "non_monotone": _Spec("suspect", "falls where more work must take longer ({detail})"),
+    "non_monotone": _Spec(
+        "suspect",
+        "falls where more work must take longer ({detail})",
+        gist="falls where more work must take longer",
+    ),
     "explained_order": _Spec("note", "{detail}"),
     "warm_up": _Spec(
         "suspect",
         "first case of its sweep: the prefill contains the warm-up",
         ("ttft_s", "prefill_tok_s"),
     ),
+    "digitised": _Spec("note", "read off a plot, to about 1 %"),
+    "projected": _Spec(
+        "suspect",
+        "projected by the source's own tool from a few timed steps",
+        ("decode_tok_s", "prefill_tok_s", "tpot_s", "ttft_s"),
+    ),
     "anomaly": _Spec("suspect", "{detail}"),
-    "duplicate": _Spec("suspect", "repeats {detail} cell by cell, so it is counted once"),
+    "duplicate": _Spec(
+        "suspect",
+        "repeats {detail} cell by cell, so it is counted once",
+        gist="repeats another row",
+    ),
     "late_stamp": _Spec(
         "note",
         "TTFT was stamped {detail} tokens late (E2E − TTFT ≠ (n − 1) · TPOT); "
@@ -71,3 +92,9 @@ def parse_flags(text: str) -> tuple[Flag, ...]:
     parts = [part.strip() for part in text.split(";") if part.strip()]
     split = [part.partition("=") for part in parts]
     return tuple(make_flag(code.strip(), detail.strip()) for code, _, detail in split)
+
+
+def gist_of(code: str) -> str:
+    """What a flag of the registry says of any row; '' for a code that is a source's own."""
+    spec = _SPECS.get(code)
+    return spec.gist if spec else ""

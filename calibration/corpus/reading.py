@@ -24,6 +24,9 @@ from calibration.corpus.setters import Setter, apply_constants, compile_columns
 NameCheck = Callable[[str], object]
 """Raises an InputError for a name it does not know."""
 
+_STANDS_FOR_FIGURES = {"outcome", "claim"}
+"""A row may say how a run ended, or what was claimed of it, in place of a figure."""
+
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
     """How tables are read: what is asked of names, and what becomes of repeated rows."""
@@ -121,7 +124,7 @@ class _Table:
         repeats = book.get("repeats")
         if book.get("note"):
             draft.flags.append(Flag(code="remark", reason=book["note"], severity="note"))
-        if not draft.metrics:
+        if not draft.metrics and not _STANDS_FOR_FIGURES & draft.case.keys():
             raise at.error(
                 next(iter(self.definitions), "metrics"), "no figure in the whole row; remove it"
             )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from analyzer.records import Record, flagged
+from analyzer.records import Kind, Record, flagged
 from analyzer.records_arrival import FIXED_BATCHES, ArrivalKind
 from calibration.corpus.flags import make_flag
 
@@ -19,6 +19,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     """What a use of the corpus asks of a row."""
 
     metric: str
+    kinds: tuple[Kind, ...] = ("e2e", "serving")
     fields: tuple[str, ...] = ("hardware", "model", "engine")
     """Scenario fields that must be stated."""
     arrivals: frozenset[str] = FIXED_BATCHES
@@ -48,6 +49,9 @@ OFFLINE: frozenset[ArrivalKind] = frozenset({"offline"})
 _WHO = ("hardware", "model", "engine")
 _LENGTHS = ("concurrency", "input_tokens", "output_tokens")
 
+BESIDE_THE_POINT = frozenset({"other_kind", "not_measured", "other_load"})
+"""Reasons that say nothing against a row: it is about something else."""
+
 NEEDS: dict[str, Need] = {
     "ttft": Need(metric="ttft_s", fields=(*_WHO, "concurrency", "input_tokens")),
     "tpot": Need(metric="tpot_s", fields=(*_WHO, *_LENGTHS)),
@@ -57,8 +61,17 @@ NEEDS: dict[str, Need] = {
     "offline tok/s": Need(
         metric="output_tok_s", fields=(*_WHO, "input_tokens", "output_tokens"), arrivals=OFFLINE
     ),
-    "peak memory": Need(metric="peak_mem_B"),
-    "weights": Need(metric="weights_B"),
+    "offload tok/s": Need(
+        metric="output_tok_s", kinds=("offload",), fields=_WHO, counted_devices=False
+    ),
+    "offload prefill": Need(
+        metric="prefill_tok_s", kinds=("offload",), fields=_WHO, counted_devices=False
+    ),
+    "offload decode": Need(
+        metric="decode_tok_s", kinds=("offload",), fields=_WHO, counted_devices=False
+    ),
+    "peak memory": Need(metric="peak_mem_B", kinds=("memory",)),
+    "weights": Need(metric="weights_B", kinds=("memory",)),
 }
 """What the fits and the reports ask for, by name."""
 
@@ -78,6 +91,8 @@ def usable(records: Iterable[Record], need: Need) -> Split:
 
 def reason_against(record: Record, need: Need) -> tuple[str, str] | None:
     """Code and words of the first reason not to use a record; None where there is none."""
+    if record.kind not in need.kinds:
+        return "other_kind", f"a measurement of kind {record.kind}"
     if need.metric not in record.metrics:
         return "not_measured", f"the row gives no {need.metric}"
     scenario = record.scenario
