@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from analyzer.hf.fields import Fields
 from analyzer.hf.quantization import native_dense_weights, native_weights
 from analyzer.model import Attention, Layer, Linear, Model
@@ -108,3 +110,12 @@ def prediction_layers(layer: Layer, hidden: int, count: int, norms: int = 3) -> 
         linears=(*layer.linears, Linear(inputs=2 * hidden, outputs=hidden)),
     )
     return (joined,) * count
+
+
+def with_prediction(cfg: Fields, model: Model) -> Model:
+    """The model with the multi-token-prediction layers that its configuration counts."""
+    count = cfg.count("num_nextn_predict_layers", default=0)
+    if not count:
+        return model
+    extra = prediction_layers(model.layers[-1], model.hidden, count)
+    return msgspec.structs.replace(model, prediction_layers=extra)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from analyzer.hf import routing
-from analyzer.hf.common import decoder, head_count, hidden_size, layer_count
+from analyzer.hf.common import decoder, head_count, hidden_size, layer_count, with_prediction
 from analyzer.hf.fields import Fields
-from analyzer.hf.moe import with_prediction
 from analyzer.model import CompressedAttention, Indexer, Layer, Linear, Model, MoE
 
 _LOCAL, _SPARSE, _HEAVY = (

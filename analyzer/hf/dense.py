@@ -17,6 +17,7 @@ from analyzer.hf.common import (
     decoder,
     gated_width,
     hidden_size,
+    with_prediction,
 )
 from analyzer.hf.fields import Fields
 from analyzer.model import FFN, Attention, DenseFFN, Layer, Mixer, Model
@@ -161,7 +162,7 @@ def read(cfg: Fields) -> Model:
     layers = [
         layer_of(cfg, style, mixer, ffn) for mixer in windowed(attention_of(cfg, style), style, cfg)
     ]
-    return framed(cfg, style, layers)
+    return with_prediction(cfg, framed(cfg, style, layers))
 
 
 def framed(cfg: Fields, style: Style, layers: Sequence[Layer]) -> Model:

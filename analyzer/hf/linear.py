@@ -107,7 +107,7 @@ def read_kimi(cfg: Fields) -> Model:
             mixer=mixer,
             ffn=sparse if routed else dense,
             norm_params=2 * hidden,
-            extra_params=_latent_norm(cfg) if routed else 0,
+            extra_params=(_latent_norm(cfg) if routed else 0) + 4 * _depth_mixing(cfg),
         )
         for mixer, routed in zip(
             _mixers(cfg, _kimi_kinds(cfg, linear_cfg), full, linear),
@@ -115,7 +115,12 @@ def read_kimi(cfg: Fields) -> Model:
             strict=True,
         )
     ]
-    return decoder(cfg, layers, max_context=cfg.size("max_position_embeddings", "model_max_length"))
+    return decoder(
+        cfg,
+        layers,
+        max_context=cfg.optional_size("max_position_embeddings", "model_max_length"),
+        extra_params=2 * _depth_mixing(cfg),
+    )
 
 
 def _kimi_experts(cfg: Fields) -> MoE:
@@ -127,6 +132,14 @@ def _kimi_experts(cfg: Fields) -> MoE:
         router_correction=True,
         latent=cfg.optional_size("routed_expert_hidden_size"),
     )
+
+
+def _depth_mixing(cfg: Fields) -> int:
+    """Width of the query, and of the norm, by which Kimi-K3 attends over earlier layers' outputs.
+
+    Mixer and FFN of each layer have one of both, and so does the end of the stack.
+    """
+    return hidden_size(cfg) if cfg.has("attn_res_block_size") else 0
 
 
 def _latent_norm(cfg: Fields) -> int:

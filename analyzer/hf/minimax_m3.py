@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyzer.hf import routing
-from analyzer.hf.common import attention, decoder, hidden_size, layer_count
+from analyzer.hf.common import attention, decoder, hidden_size, layer_count, with_prediction
 from analyzer.hf.fields import Fields
-from analyzer.hf.moe import with_prediction
 from analyzer.model import DenseFFN, Indexer, Layer, Model
 
 

@@ -13,9 +13,9 @@ from analyzer.hf.common import (
     head_count,
     hidden_size,
     layer_count,
+    with_prediction,
 )
 from analyzer.hf.fields import Fields
-from analyzer.hf.moe import with_prediction
 from analyzer.hf.windows import FULL, SLIDING
 from analyzer.model import FFN, Attention, DenseFFN, Layer, Model
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyzer.hf import routing
-from analyzer.hf.common import decoder, gated_width, head_count, hidden_size, layer_count
+from analyzer.hf.common import (
+    decoder,
+    gated_width,
+    head_count,
+    hidden_size,
+    layer_count,
+    with_prediction,
+)
 from analyzer.hf.fields import Fields
-from analyzer.hf.moe import with_prediction
 from analyzer.model import MLA, DenseFFN, Indexer, Layer, Model, MoE
 
 CORRECTED = ("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "glm4_moe_lite", "kimi_k2", "mistral4")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from analyzer.hf import routing, windows
-from analyzer.hf.common import LAYER_NORM, gated_width, prediction_layers
+from analyzer.hf.common import LAYER_NORM, gated_width, with_prediction
 from analyzer.hf.dense import Style, attention_of, flag, framed, layer_of, windowed
 from analyzer.hf.fields import Fields
 from analyzer.model import FFN, DenseFFN, Model, MoE
@@ -117,6 +115,9 @@ FAMILIES: dict[str, Routed] = {
         sparse=routing.after_dense,
         correction=True,
     ),
+    "deepseek": Routed(
+        Style(qkv_bias="attention_bias", o_bias="attention_bias"), sparse=routing.after_dense
+    ),
     "dots1": Routed(
         Style(
             qkv_bias="attention_bias",
@@ -194,15 +195,6 @@ def experts_of(cfg: Fields, family: Routed) -> MoE:
         router_bias=family.router_bias,
         router_correction=family.correction,
     )
-
-
-def with_prediction(cfg: Fields, model: Model) -> Model:
-    """The model with the multi-token-prediction layers that its configuration counts."""
-    count = cfg.count("num_nextn_predict_layers", default=0)
-    if not count:
-        return model
-    extra = prediction_layers(model.layers[-1], model.hidden, count)
-    return msgspec.structs.replace(model, prediction_layers=extra)
 
 
 def _correction(family: Routed, sparse: MoE) -> int:

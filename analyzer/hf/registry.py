@@ -19,7 +19,7 @@ olmo olmo2 olmo3 phi3 qwen qwen2 qwen3 seed_oss smollm3 stablelm starcoder2
 """
 
 _MOE = """
-afmoe dots1 ernie4_5_moe exaone_moe flex_olmo glm4_moe gpt_oss granitemoe granitemoeshared
+afmoe deepseek dots1 ernie4_5_moe exaone_moe flex_olmo glm4_moe gpt_oss granitemoe granitemoeshared
 hunyuan_v1_moe hy_v3 minimax_m2 mixtral olmoe phimoe qwen2_moe qwen3_moe solar_open
 """
 
@@ -97,6 +97,7 @@ ALIASES: dict[str, str] = {
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
     "DeciLM": "deci",
+    "kimi_k3": "kimi_linear",
     "grok": "grok-1",
     "step3p7": "step3p5",
     "MiniMaxText01": "minimax",
