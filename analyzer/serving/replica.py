@@ -1,0 +1,220 @@
+"""One engine in time: steps are planned when they begin and committed when they end.
+
+Steps in which nothing can happen but decoding are planned as one run; an arrival that could be
+admitted cuts the run short.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import NamedTuple
+
+import numpy as np
+
+from analyzer.errors import CapacityError
+from analyzer.serving.meters import Meters
+from analyzer.serving.options import EngineOptions
+from analyzer.serving.scheduler import Scheduler
+from analyzer.serving.sequence import Sequence
+from analyzer.serving.steptimes import RunTimer
+from analyzer.serving.timers import StepLoad, StepTimer
+
+LONGEST_RUN = 1024
+
+
+class Outcome(NamedTuple):
+    """What a committed step brought about."""
+
+    end_s: float
+    finished: list[Sequence]
+    handed_off: list[Sequence]
+
+
+class _Run(NamedTuple):
+    start_s: float
+    ends_s: list[float]
+    load: StepLoad
+    chunks: list[tuple[Sequence, int]]
+    late: list[Sequence]
+    """Sequences whose last token came before the previous step (they were moved)."""
+    closed: bool
+    """True: no arrival could be admitted before the run's end."""
+
+
+class Replica(Scheduler):
+    """One engine with its queue, its blocks and its running batch."""
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        timer: StepTimer,
+        index: int,
+        seed: int,
+        meters: Meters,
+        prefill_only: bool = False,
+    ) -> None:
+        super().__init__(options, np.random.default_rng([seed, index]), meters)
+        self.index = index
+        self.steps = 0
+        self.busy_s = 0.0
+        self._timer = RunTimer(options, timer)
+        self._prefill_only = prefill_only
+        self._run: _Run | None = None
+
+    @property
+    def idle(self) -> bool:
+        """True if no step is under way."""
+        return self._run is None
+
+    def submit(self, sequence: Sequence, now_s: float) -> float | None:
+        """Queue a request; the new end of the current run if that was cut short."""
+        sequence.replica = self.index
+        self.waiting.append(sequence)
+        run = self._run
+        if run is None or run.closed or len(run.ends_s) == 1:
+            return None
+        steps = bisect.bisect_left(run.ends_s, now_s) + 1
+        if steps >= len(run.ends_s):
+            return None
+        self._run = run._replace(ends_s=run.ends_s[:steps])
+        return run.ends_s[steps - 1]
+
+    def plan(self, now_s: float) -> float | None:
+        """Begin the next step or run; when it ends, or None if there is nothing to do."""
+        if not self.waiting and not self.running:
+            return None
+        preempted = self._room_for_decoding()
+        budget = self.options.max_batched_tokens - self.decoding.count * self._queries
+        chunks: list[tuple[Sequence, int]] = []
+        budget, more = self._continue_prefills(budget, chunks)
+        late: list[Sequence] = []
+        if not (preempted or more):
+            self._admit(budget, chunks, late, now_s)
+        if not chunks and self.decoding.count == 0:
+            # All were thrown out: begin again, with every block free.
+            return self.plan(now_s) if preempted or more else None
+        self.pool.claim(self.decoding.next_blocks())
+        self._run = self._timed_run(now_s, chunks, late, single=preempted or more)
+        return self._run.ends_s[-1]
+
+    def commit(self) -> Outcome:
+        """End the step or run that `plan` began."""
+        run = self._run
+        if run is None:
+            raise CapacityError("a step was ended that had not begun")
+        self._run = None
+        steps, end_s = len(run.ends_s), run.ends_s[-1]
+        self._account(run, steps, end_s)
+        if steps > 1:
+            self.pool.claim(
+                int(self.decoding.blocks_ahead(steps)[-1]) - self.decoding.next_blocks()
+            )
+        finished = list(self.decoding.advance(steps)) if run.load.decode_batch else []
+        for sequence in finished:
+            self._settle(sequence)
+            self._drop(sequence, self.decoding.context_of(sequence))
+        handed_off: list[Sequence] = []
+        for sequence, tokens in run.chunks:
+            self._computed(sequence, tokens, end_s, finished, handed_off)
+        self._last_end_s = end_s
+        return Outcome(end_s, finished, handed_off)
+
+    def free_handed_off(self, sequence: Sequence) -> None:
+        """The cache of a handed-off sequence has arrived elsewhere: its blocks are free."""
+        self._release(sequence, sequence.spec.input_tokens)
+
+    def _timed_run(
+        self,
+        now_s: float,
+        chunks: list[tuple[Sequence, int]],
+        late: list[Sequence],
+        single: bool,
+    ) -> _Run:
+        load = self._load(chunks)
+        if chunks or late or single:
+            return _Run(now_s, [now_s + self._timer.step_s(load)], load, chunks, late, True)
+        closed = bool(self.waiting) or len(self.running) >= self.options.max_sequences
+        steps = self._steps_without_event()
+        if steps == 1:
+            ends = [now_s + self._timer.step_s(load)]
+        else:
+            ends = self._timer.run_ends(now_s, load, self.decoding.contexts_ahead(steps))
+        return _Run(now_s, ends, load, chunks, late, closed)
+
+    def _steps_without_event(self) -> int:
+        """Decoding steps until a sequence ends or the blocks run out."""
+        steps = min(self.decoding.ticks_to_end(), LONGEST_RUN)
+        if steps == 1:
+            return 1
+        ahead = self.decoding.blocks_ahead(steps)
+        # The first step's blocks have been claimed already.
+        free = self.pool.available + self.decoding.next_blocks()
+        if ahead[-1] <= free:
+            return steps
+        return max(int(np.searchsorted(ahead, free, side="right")), 1)
+
+    def _load(self, chunks: list[tuple[Sequence, int]]) -> StepLoad:
+        tokens = context = 0
+        pairs = 0.0
+        for sequence, new in chunks:
+            past = sequence.computed
+            tokens += new
+            context += past + new
+            pairs += new * past + new * (new + 1) / 2
+        batch = self.decoding.count
+        return StepLoad(
+            tokens,
+            pairs,
+            context,
+            len(chunks),
+            batch,
+            batch * self._queries,
+            self.decoding.next_context(),
+            self._timer.padding(tokens + batch * self._queries),
+        )
+
+    def _computed(
+        self,
+        sequence: Sequence,
+        tokens: int,
+        end_s: float,
+        finished: list[Sequence],
+        handed_off: list[Sequence],
+    ) -> None:
+        """A chunk is done; after the last one there is a token."""
+        sequence.computed += tokens
+        self._meters.prefill_tokens += tokens
+        if sequence.computed < sequence.target:
+            return
+        self._prefilling.remove(sequence)
+        sequence.done += 1
+        if sequence.first_token_s < 0:
+            sequence.first_token_s = end_s
+        else:
+            self._meters.gap(end_s - sequence.last_token_s, 1)
+        sequence.last_token_s = end_s
+        self.pool.publish(sequence.hold, sequence.chain)
+        if sequence.left == 0:
+            self._drop(sequence, sequence.target)
+            finished.append(sequence)
+        elif self._prefill_only:
+            del self.running[sequence.spec.number]
+            handed_off.append(sequence)
+        else:
+            self.decoding.join(sequence, sequence.target, sequence.hold.blocks)
+
+    def _account(self, run: _Run, steps: int, end_s: float) -> None:
+        self.steps += steps
+        self.busy_s += end_s - run.start_s
+        for sequence in run.late:
+            self._meters.gap(run.ends_s[0] - sequence.last_token_s, 1)
+        self._meters.run(
+            run.start_s,
+            run.ends_s,
+            run.load,
+            len(run.late),
+            self.pool.used,
+            len(self.running),
+            len(self.waiting),
+            self.index,
+        )
