@@ -25,11 +25,14 @@ Verdict = Literal["good", "suspect", "impossible"]
 Scalar = str | int | float | bool
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a record's parts: immutable and strict."""
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """Base of a record's parts: immutable and strict.
+
+    Immutable parts cannot form cycles, so the garbage collector need not look at them.
+    """
 
 
-class Pool(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Pool(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """The workers of one phase where prefill and decode run on machines of their own."""
 
     workers: int | None = None
@@ -48,7 +51,7 @@ class Pool(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return None if self.workers is None else self.workers * each
 
 
-class Scenario(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Scenario(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What ran where. None is 'not stated', never zero."""
 
     hardware: str = ""
@@ -79,7 +82,7 @@ class Scenario(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Draft model or method where tokens were drafted; empty: none."""
 
 
-class Flag(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Flag(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One doubt or remark about a record."""
 
     code: str
@@ -93,7 +96,7 @@ class Flag(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return not self.metrics or metric in self.metrics
 
 
-class Provenance(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Provenance(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """Where a figure comes from."""
 
     source: str
@@ -110,7 +113,7 @@ class Provenance(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the source's figure behind each metric meant."""
 
 
-class Record(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Record(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One measurement with everything needed to use it, or to leave it out."""
 
     kind: Kind

@@ -16,7 +16,7 @@ FIXED_BATCHES: frozenset[str] = frozenset({"single", "static"})
 """Kinds where all sequences start together and none joins: no queue, no scheduler."""
 
 
-class Arrival(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """How requests reach the engine."""
 
     kind: ArrivalKind

@@ -23,9 +23,10 @@ from analyzer.errors import DataError, nearest
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LARGEST_CELL = 1 << 20
+_HUGE = 1e300
 
 
-class TableSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TableSource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a cell stands, for error messages."""
 
     path: str
@@ -49,14 +50,21 @@ class TableSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if not _PLAIN_NUMBER.fullmatch(stripped):
             raise self.error(column, _not_a_number(stripped))
         value = float(stripped)
+        if value >= least and value > above and value < _HUGE and not whole:
+            return value
+        return self._checked(column, stripped, value, least, above, whole)
+
+    def _checked(
+        self, column: str, text: str, value: float, least: float, above: float, whole: bool
+    ) -> float:
         if not math.isfinite(value):
-            raise self.error(column, f"{stripped} is too large for a number")
+            raise self.error(column, f"{text} is too large for a number")
         if value < least:
-            raise self.error(column, f"{stripped} is below {least:g}, which is the least possible")
+            raise self.error(column, f"{text} is below {least:g}, which is the least possible")
         if value <= above:
-            raise self.error(column, f"{stripped} is not above {above:g}")
+            raise self.error(column, f"{text} is not above {above:g}")
         if whole and value != int(value):
-            raise self.error(column, f"{stripped} is not a whole number")
+            raise self.error(column, f"{text} is not a whole number")
         return value
 
 
