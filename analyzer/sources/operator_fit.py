@@ -1,0 +1,63 @@
+"""A fitted kernel form as calibration exports it, and how to read it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from analyzer.errors import DataError
+from analyzer.timing.kernels import FORMS
+from analyzer.timing.residual import Residual
+
+
+class OperatorFit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One class of operators on one device with one software: form, parameters, how good it is."""
+
+    hardware: str
+    op: str
+    dtype: str
+    software: str
+    kv_dtype: str = ""
+    routing: str = ""
+    form: str
+    params: dict[str, float]
+    at_bound: tuple[str, ...] = ()
+    """Parameters that the data pushed against a bound: not to be believed one by one."""
+    rows: int
+    groups: int
+    """Different shapes among the rows; whole shapes were held out."""
+    held_out_form: float
+    """Geomean error of the form alone on held-out shapes, as a ratio."""
+    held_out_bias: float
+    held_out_residual: float | None = None
+    covered: float = 0.0
+    """Share of held-out rows inside of the residual's hull."""
+    feature_names: tuple[str, ...]
+    hull: tuple[tuple[float, float], ...]
+    residual: Residual | None = None
+    data_sha256: str
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise DataError(f"operator fit {self.name}: no kernel form {self.form!r}")
+
+    @property
+    def name(self) -> str:
+        """Device, class, format and software in one line."""
+        parts = (self.hardware, self.op, self.dtype, self.software, self.kv_dtype, self.routing)
+        return "|".join(parts).rstrip("|")
+
+    @property
+    def kernel_params(self) -> Any:
+        """The parameters as the form's own struct."""
+        return FORMS[self.form].params(**self.params)
+
+
+def read_operator_fits(path: Path) -> list[OperatorFit]:
+    """The fits of an exported file; a DataError that names the file where it is broken."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[OperatorFit])
+    except (msgspec.DecodeError, OSError) as error:
+        raise DataError(f"{path}: not an export of operator fits ({error})") from None
