@@ -1,10 +1,11 @@
 """A step time from tables: made once from any exact step time, then looked up a million times.
 
-A mixed step is built from three tables, each interpolated bilinearly:
-    decoding(batch, mean context) + prefill(tokens, mean keys per token) - shared(tokens, batch)
-where `shared` is what a mixed step saves over the two alone (weights read once, overheads paid
-once). That is exact between the grid points' interpolation for every step time whose attention
-parts add up and whose linear layers depend on the number of tokens only.
+A step is taken apart into what depends on the number of its tokens alone (linear layers, overheads)
+and what its prompts' and its decoding sequences' attention adds:
+    base(tokens) + prompts(prompt tokens, mean keys per token) + decoding(batch, mean context)
+The first is a line, the others grids with bilinear interpolation. That is exact, up to the
+interpolation, for every step time in which attention parts add up and the rest depends on the
+number of tokens only.
 """
 
 from __future__ import annotations
@@ -41,8 +42,7 @@ class Grid:
     """A table over two axes with bilinear interpolation; outside, the border's slope goes on."""
 
     def __init__(self, rows: Floats, columns: Floats, values: Floats) -> None:
-        if not np.all(np.isfinite(values)):
-            raise ConfigError("a step time is not a finite number; the table cannot be built")
+        _require_finite(values)
         self._rows: list[float] = rows.tolist()
         self._columns: list[float] = columns.tolist()
         self._values: list[list[float]] = values.tolist()
@@ -72,13 +72,29 @@ class Grid:
         return np.asarray(line[j] + (line[j + 1] - line[j]) * v)
 
 
-class TableTimer:
-    """A StepTimer made of three grids; build it with `TableTimer.build`."""
+class Line:
+    """A table over one axis with linear interpolation; outside, the border's slope goes on."""
 
-    def __init__(self, decoding: Grid, prefill: Grid, shared: Grid) -> None:
+    def __init__(self, points: Floats, values: Floats) -> None:
+        _require_finite(values)
+        self._points: list[float] = points.tolist()
+        self._values: list[float] = values.tolist()
+
+    def at(self, point: float) -> float:
+        """Value at one point."""
+        points, values = self._points, self._values
+        i = min(max(bisect.bisect_right(points, point) - 1, 0), len(points) - 2)
+        share = (point - points[i]) / (points[i + 1] - points[i])
+        return values[i] + (values[i + 1] - values[i]) * share
+
+
+class TableTimer:
+    """A StepTimer made of tables; build it with `TableTimer.build`."""
+
+    def __init__(self, base: Line, prompts: Grid, decoding: Grid) -> None:
+        self._base = base
+        self._prompts = prompts
         self._decoding = decoding
-        self._prefill = prefill
-        self._shared = shared
 
     @classmethod
     def build(
@@ -89,91 +105,71 @@ class TableTimer:
         max_tokens: int,
         max_context: int,
         queries: int = 1,
-        also_batches: tuple[int, ...] = (),
     ) -> TableTimer:
         """Evaluate `exact` on the grids.
 
         `max_batch` sequences decode with `queries` tokens each, a step has at most `max_tokens`,
-        a sequence at most `max_context` keys. `also_batches` are grid points wanted besides, such
-        as the sizes of CUDA graphs.
+        a sequence at most `max_context` keys.
         """
-        batches = _axis(1, max(max_batch, 2), 1.12, also_batches)
-        tokens = _axis(1, max(max_tokens, 2), 1.08, also_batches)
-        contexts = _axis(1, max(max_context, 2), 1.5)
-        few_batches = _axis(1, max(max_batch, 2), 1.5)
-        few_tokens = _axis(1, max(max_tokens, 2), 1.25)
-        decoding = _table(exact, batches, contexts, queries, _decode_step)
-        prefill = _table(exact, tokens, contexts, queries, _prefill_step)
-        shared = _table(exact, few_tokens, few_batches, queries, _saved)
+        line = _axis(max(max_tokens + max_batch * queries, 2), 1.015)
+        tokens = _axis(max(max_tokens, 2), 1.12)
+        batches = _axis(max(max_batch, 2), 1.12)
+        contexts = _axis(max(max_context, 2), 1.5)
+        ones = np.ones_like
+        base = Line(line, _prompt_steps(exact, line, ones(line)))
+        prompt, keys = _pairs(tokens, contexts)
+        added = _prompt_steps(exact, prompt, keys) - _prompt_steps(exact, prompt, ones(prompt))
+        batch, context = _pairs(batches, contexts)
+        alone = _prompt_steps(exact, batch * queries, ones(batch))
+        decoded = _decode_steps(exact, batch, context, queries) - alone
         return cls(
-            Grid(batches, contexts, decoding),
-            Grid(tokens, contexts, prefill),
-            Grid(few_tokens, few_batches, shared),
+            base,
+            Grid(tokens, contexts, added.reshape(len(tokens), -1)),
+            Grid(batches, contexts, decoded.reshape(len(batches), -1)),
         )
 
     def step_time_s(self, load: StepLoad) -> float:
         """Seconds of one step."""
-        batch = load.decode_batch
-        if load.prefill_tokens == 0:
-            padded = self._padded(load)
-            return self._decoding.at(padded, load.decode_context / max(batch, 1))
-        tokens = load.prefill_tokens + load.padding_tokens
-        alone = self._prefill.at(tokens, load.prefill_pairs / load.prefill_tokens)
-        if batch == 0:
-            return alone
-        decode = self._decoding.at(batch, load.decode_context / batch)
-        return alone + decode - self._shared.at(tokens, batch)
+        prompt, batch = load.prefill_tokens, load.decode_batch
+        seconds = self._base.at(prompt + load.decode_tokens + load.padding_tokens)
+        if prompt:
+            seconds += self._prompts.at(prompt, load.prefill_pairs / prompt)
+        if batch:
+            seconds += self._decoding.at(batch, load.decode_context / batch)
+        return seconds
 
     def decode_times_s(self, load: StepLoad, contexts: Floats) -> Floats:
         """Seconds of decoding steps that differ in their context."""
-        return self._decoding.along(self._padded(load), contexts / max(load.decode_batch, 1))
-
-    @staticmethod
-    def _padded(load: StepLoad) -> float:
-        """The batch, with a graph's padding counted as sequences."""
-        if load.padding_tokens == 0:
-            return load.decode_batch
-        return load.decode_batch * (1.0 + load.padding_tokens / load.decode_tokens)
+        batch = load.decode_batch
+        base = self._base.at(load.decode_tokens + load.padding_tokens)
+        return np.asarray(base + self._decoding.along(batch, contexts / batch))
 
 
-def _axis(low: int, high: int, factor: float, also: tuple[int, ...] = ()) -> Floats:
-    """Whole numbers from `low` to `high`, each at most `factor` times the one before (or +1)."""
-    points = {low, high, *(point for point in also if low <= point <= high)}
-    point = low
-    while point < high:
-        points.add(point)
-        point = max(point + 1, int(point * factor))
-    return np.asarray(sorted(points), dtype=np.float64)
+def _require_finite(values: Floats) -> None:
+    if not np.all(np.isfinite(values)):
+        raise ConfigError("a step time is not a finite number; the table cannot be built")
 
 
-def _table(
-    exact: ExactSteps,
-    rows: Floats,
-    columns: Floats,
-    queries: int,
-    step: Callable[[ExactSteps, Floats, Floats, int], Floats],
-) -> Floats:
+def _axis(high: int, factor: float) -> Floats:
+    """Whole numbers from 1 to `high`, each at most `factor` times the one before (or +1)."""
+    points = [1]
+    while points[-1] < high:
+        points.append(min(max(points[-1] + 1, int(points[-1] * factor)), high))
+    return np.asarray(points, dtype=np.float64)
+
+
+def _pairs(rows: Floats, columns: Floats) -> tuple[Floats, Floats]:
     first, second = np.meshgrid(rows, columns, indexing="ij")
-    return step(exact, first.ravel(), second.ravel(), queries).reshape(first.shape)
+    return first.ravel(), second.ravel()
 
 
-def _decode_step(exact: ExactSteps, batch: Floats, context: Floats, queries: int) -> Floats:
-    none = np.zeros_like(batch)
-    return exact(StepArrays(none, none, none, batch, batch * queries, batch * context))
-
-
-def _prefill_step(exact: ExactSteps, tokens: Floats, keys: Floats, queries: int) -> Floats:
-    """One chunk whose tokens attend to `keys` each on average (several short ones if fewer)."""
+def _prompt_steps(exact: ExactSteps, tokens: Floats, keys: Floats) -> Floats:
+    """Steps of prompt tokens alone, each attending to `keys` on average."""
     none = np.zeros_like(tokens)
     past = np.maximum(keys - (tokens + 1.0) / 2.0, 0.0)
     return exact(StepArrays(tokens, tokens * keys, past + tokens, none, none, none))
 
 
-def _saved(exact: ExactSteps, tokens: Floats, batch: Floats, queries: int) -> Floats:
-    context = 256.0
-    keys = (tokens + 1.0) / 2.0
-    none = np.zeros_like(tokens)
-    alone = _prefill_step(exact, tokens, keys, queries)
-    decode = _decode_step(exact, batch, none + context, queries)
-    both = exact(StepArrays(tokens, tokens * keys, tokens, batch, batch * queries, batch * context))
-    return alone + decode - both
+def _decode_steps(exact: ExactSteps, batch: Floats, context: Floats, queries: int) -> Floats:
+    none = np.zeros_like(batch)
+    return exact(StepArrays(none, none, none, batch, batch * queries, batch * context))
