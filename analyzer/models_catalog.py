@@ -109,8 +109,23 @@ def resolve(name: str) -> tuple[str, str | None] | None:
     return str(_known(key)), weights
 
 
+def spellings() -> dict[str, str]:
+    """Every hub id and alias with the name it means, worked out from all entries anew.
+
+    This is what `model_names.json` must hold.
+    """
+    found: dict[str, str] = {}
+    for name in names():
+        given = entry(name)
+        for spelling in (given.hub_id, *given.aliases):
+            key = normalised(spelling)
+            if key != name and found.setdefault(key, name) != name:
+                raise ConfigError(f"{spelling!r} stands for both {found[key]} and {name}")
+    return dict(sorted(found.items()))
+
+
 def _known(key: str) -> str | None:
-    if "/" in key or key.startswith("."):
+    if not key or key.startswith("."):
         return None
     return key if (FOLDER / f"{key}.json").is_file() else _spellings().get(key)
 

@@ -41,7 +41,9 @@ class Style:
     """Key that switches `qk_norm` on; None: it is always on."""
     tied: bool = False
     head_bias: Flag = False
-    parallel: bool = False
+    parallel: Flag = False
+    parallel_norms: int | None = None
+    """Norms of a layer where it is parallel; None: as many as otherwise."""
     windows: windows.WindowRule = windows.nowhere
     sinks: bool = False
     output_gate: Literal["none", "head", "full"] = "none"
@@ -119,7 +121,14 @@ STYLES: dict[str, Style] = {
         parallel=True,
         windows=windows.every_nth_full(4, "sliding_window_pattern"),
     ),
-    "stablelm": Style(qkv_bias="use_qkv_bias", norm=LAYER_NORM),
+    "stablelm": Style(
+        qkv_bias="use_qkv_bias",
+        norm=LAYER_NORM,
+        qk_norm="full",
+        qk_norm_key="qk_layernorm",
+        parallel="use_parallel_residual",
+        parallel_norms=1,
+    ),
     "glm": Style(qkv_bias="attention_bias"),
     "glm4": Style(qkv_bias="attention_bias", norms=4),
     "nemotron": Style(
@@ -173,12 +182,14 @@ def framed(cfg: Fields, style: Style, layers: Sequence[Layer]) -> Model:
 
 def layer_of(cfg: Fields, style: Style, mixer: Mixer, ffn: FFN, extra: int = 0) -> Layer:
     """One layer in the family's style, with `extra` parameters of its own."""
+    parallel = flag(cfg, style.parallel)
+    norms = style.norms if not parallel else style.parallel_norms or style.norms
     return Layer(
         mixer=mixer,
         ffn=ffn,
-        norms=style.norms,
-        norm_params=style.norms * style.norm * hidden_size(cfg),
-        parallel=style.parallel,
+        norms=norms,
+        norm_params=norms * style.norm * hidden_size(cfg),
+        parallel=parallel,
         extra_params=style.layer_extra + extra,
     )
 

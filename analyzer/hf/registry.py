@@ -124,13 +124,14 @@ def from_config(config: Mapping[str, Any], name: str = "") -> Model:
     if kind not in READERS:
         raise ConfigError(f"{cfg.where}: unknown architecture {kind!r}{nearest(kind, READERS)}")
     cfg.raw = {**cfg.raw, "model_type": kind}
-    return _reader(READERS[kind])(cfg)
+    return reader(kind)(cfg)
 
 
-def _reader(spec: str) -> Reader:
-    module, _, function = spec.partition(":")
-    reader: Reader = getattr(importlib.import_module(f"analyzer.hf.{module}"), function)
-    return reader
+def reader(kind: str) -> Reader:
+    """The function that reads configurations of this `model_type`."""
+    module, _, function = READERS[kind].partition(":")
+    found: Reader = getattr(importlib.import_module(f"analyzer.hf.{module}"), function)
+    return found
 
 
 def _text_part(outer: Fields) -> Fields:
