@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from analyzer.counting.attention import held
 from analyzer.counting.compressed import entries_held
 from analyzer.counting.context import Layout
-from analyzer.counting.numeric import ceil
+from analyzer.counting.numeric import ceil, pick
 from analyzer.model import (
     MLA,
     Attention,
@@ -73,9 +73,18 @@ def _index_dim(indexer: Indexer | None) -> float:
 
 
 def _compressed(kind: CompressedAttention, layout: Layout, local: Number, context: Number) -> Kept:
+    """Entries, and what waits to be compressed: keys and gates of the tokens since the last entry,
+    and of the last finished window where windows overlap."""
     raw, packed = entries_held(kind, context)
-    values = (raw + packed) * kind.head_dim + packed * _index_dim(kind.indexer)
-    return Kept(values * layout.kv_B, 0.0)
+    index = _index_dim(kind.indexer)
+    kv_B = ((raw + packed) * kind.head_dim + packed * index) * layout.kv_B
+    if kind.ratio is None:
+        return Kept(kv_B, 0.0)
+    series, overlap = (
+        (2.0, pick(packed > 0, float(kind.ratio), 0.0)) if kind.overlap else (1.0, 0.0)
+    )
+    waiting = series * (context - packed * kind.ratio) + overlap
+    return Kept(kv_B, 2.0 * waiting * (kind.head_dim + index) * layout.act_B)
 
 
 def _mamba1(kind: Mamba1, layout: Layout, local: Number, context: Number) -> Kept:

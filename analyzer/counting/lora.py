@@ -35,7 +35,7 @@ def adapters(work: Work, ops: Sequence[Op]) -> list[Op]:
 
 def _half(work: Work, name: str, width: Number, number: float, rank: Number, active: Number) -> Op:
     weights = width * rank
-    used = pick(active > 0, 1.0, 0.0)
+    used = pick(rank * active > 0, 1.0, 0.0)
     return Op(
         name=name,
         kind="grouped_gemm",
