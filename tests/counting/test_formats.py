@@ -1,0 +1,117 @@
+"""Number formats, adapters, engines: bytes follow the format, small operators are there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analyzer.counting import Layout, count, steps
+from analyzer.counting.footprint import weights_B
+from analyzer.optable import COMPUTE_INDEX, OpTable
+
+from .models import DENSE, GQA, HIDDEN, MODELS, model
+
+STEP = steps.decode(8, 100)
+
+
+def row(table: OpTable, name: str) -> int:
+    return table.names.index(name)
+
+
+def column(table: OpTable, name: str, field: str) -> float:
+    return float(getattr(table, field)[row(table, name)])
+
+
+def test_four_bit_weights_sixteen_bit_arithmetic() -> None:
+    wide = count(MODELS["dense"], STEP, Layout())
+    narrow = count(MODELS["dense"], STEP, Layout(weight_B=4.25 / 8, dequant_flops=2.0))
+    for name in ("attention.qkv", "ffn.up", "ffn.down"):
+        assert column(narrow, name, "weight_B") == column(wide, name, "weight_B") * 4.25 / 16
+        assert column(narrow, name, "compute") == COMPUTE_INDEX["bf16"]
+        assert column(narrow, name, "weight_bits") == 4.25
+        assert column(narrow, name, "act_B") == column(wide, name, "act_B")
+    assert column(narrow, "head", "weight_B") == column(wide, "head", "weight_B")
+    weights = HIDDEN * (8 + 2 * 4) * 16 + 8 * 16 * HIDDEN + 3 * HIDDEN * DENSE.width
+    assert column(narrow, "dequantise", "flops") == 2 * weights
+    assert column(narrow, "dequantise", "launches") == 0
+
+
+def test_narrow_arithmetic_narrows_activations() -> None:
+    fp8 = Layout(weight_B=1.0, compute=COMPUTE_INDEX["fp8"], quantise_activations=1.0)
+    wide, narrow = (count(MODELS["dense"], STEP, layout) for layout in (Layout(), fp8))
+    inputs = 8 * (2 * HIDDEN + 128 + DENSE.width)
+    assert column(narrow, "quantise", "act_B") == inputs * (2 + 1)
+    assert column(narrow, "quantise", "launches") == 4
+    saved = column(wide, "ffn.up", "act_B") - column(narrow, "ffn.up", "act_B")
+    assert saved == 8 * HIDDEN
+    assert "dequantise" not in narrow.names
+
+
+def test_only_narrow_experts_are_widened() -> None:
+    """Four-bit experts in a sixteen-bit model: the attention's weights need no widening."""
+    layout = Layout(expert_weight_B=0.53, expert_compute=2.0, dequant_flops=1.0)
+    table = count(model((GQA, MODELS["experts"].layers[0].ffn)), STEP, layout)
+    touched = float(table.groups[row(table, "moe.up")])
+    assert column(table, "dequantise", "flops") == pytest.approx(touched * 3 * HIDDEN * 64)
+
+
+def test_narrow_cache() -> None:
+    wide, narrow = (count(MODELS["dense"], STEP, Layout(kv_B=size)) for size in (2.0, 1.0))
+    assert wide.total("kv_B") == 2 * narrow.total("kv_B")
+    read = 8 * 101 * 2 * 4 * 16 * 2
+    assert column(wide, "attention.core", "kv_B") == read
+    assert column(wide, "attention.prepare", "kv_B") == 8 * 2 * 4 * 16 * 2
+
+
+def test_copied_cache() -> None:
+    """An engine that concatenates reads and writes the whole cache once more each step."""
+    copied = count(MODELS["dense"], STEP, Layout(cache_copies=1.0))
+    plain = count(MODELS["dense"], STEP, Layout())
+    extra = copied.total("kv_B") - plain.total("kv_B")
+    assert extra == 2 * (2 * 8 * 100 * 2 * 4 * 16 * 2)
+
+
+def test_eager_engines_launch_and_move_more() -> None:
+    fused, eager = (count(MODELS["local"], STEP, Layout(fused=way)) for way in (True, False))
+    assert eager.total("launches") > 2 * fused.total("launches")
+    assert eager.total("act_B") > fused.total("act_B")
+    assert eager.total("flops") == fused.total("flops")
+
+
+def test_a_fused_dense_layer_is_ten_kernels() -> None:
+    """Two norms, qkv, RoPE, cache write, attention, out, up, activation, down."""
+    layer = count(MODELS["dense"], STEP, Layout(), slice(0, 1), False, False)
+    assert layer.total("launches") == 10
+
+
+def test_adapters() -> None:
+    plain = count(MODELS["dense"], STEP, Layout())
+    table = count(MODELS["dense"], STEP, Layout(lora_rank=16.0, lora_adapters=3.0))
+    extra = {
+        field: float(table.total(field) - plain.total(field)) for field in ("flops", "weight_B")
+    }
+    shrunk = 3 * HIDDEN + 128 + 2 * HIDDEN + DENSE.width
+    grown = 256 + HIDDEN + 2 * DENSE.width + HIDDEN
+    assert extra["flops"] == 2 * (2 * 8 * 16 * (shrunk + grown))
+    assert extra["weight_B"] == 2 * (3 * 16 * (shrunk + grown) * 2)
+    held = weights_B(MODELS["dense"], Layout(lora_rank=16.0, lora_adapters=3.0))
+    assert held - weights_B(MODELS["dense"], Layout()) == extra["weight_B"]
+
+
+def test_every_small_operator_is_there() -> None:
+    names = set(count(MODELS["dense"], STEP, Layout()).names)
+    assert {"embedding", "norms", "attention.prepare", "ffn.act", "final_norm", "sampling"} <= names
+
+
+def test_softmax_is_vector_work() -> None:
+    table = count(MODELS["dense"], STEP, Layout())
+    assert column(table, "attention.core", "vector_flops") == 5 * 8 * 8 * 101
+
+
+def test_no_row_divides_by_zero() -> None:
+    """Sizes that timing divides by are positive in every row of every model."""
+    for small in MODELS.values():
+        table = count(small, STEP, Layout(tp=2.0))
+        for field in ("m", "n", "k", "groups", "ranks", "stride", "heads_per_group"):
+            assert (getattr(table, field) > 0).all(), (small.name, field)
+        assert all(np.isfinite(table.columns[field]).all() for field in table.columns)
