@@ -10,20 +10,17 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import msgspec
 
 from profilers.device import Call, Clock, Device
-from profilers.stats import Summary, median, summarise
+from profilers.measurement import Measurement, Warmup, conclude_samples
+from profilers.stats import median
 from profilers.stopping import Rules, StopReason, StopRule, is_warm
-from profilers.telemetry import Reading, Span, Watch, describe, spans
+from profilers.telemetry import Reading, Watch
 
-Quality = Literal["ok", "noisy", "throttled", "short"]
-
-GRAVITY: tuple[Quality, ...] = ("throttled", "short", "noisy", "ok")
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
 PROBES = 3
@@ -41,6 +38,8 @@ class Bench:
     cuda_graph: bool = False
     calls: int = 1
     """How many units of work one `run` does; reported times are per unit."""
+    details: Callable[[], dict[str, float]] | None = None
+    """After a run: its parts, in seconds. Such a bench is long; each sample is a block."""
 
 
 @dataclass(frozen=True)
@@ -52,42 +51,11 @@ class Kit:
     watch: Watch
 
 
-class Warmup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was spent before the first sample that counts."""
-
-    calls: int
-    seconds: float
-    first_call_s: float
-    """The first call, with compilation, allocation and tuning in it."""
-    stable: bool
-
-
-class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Samples in seconds per unit of work, in the order taken, and what they are worth."""
-
-    samples_s: tuple[float, ...]
-    summary: Summary
-    inner: int
-    """Calls that each sample averages over."""
-    warmup: Warmup
-    stopped_by: StopReason
-    quality: Quality
-    remarks: tuple[str, ...]
-    """In words, why the quality is not `ok`."""
-    retaken: int
-    """Samples that were thrown away and taken again because the machine was disturbed."""
-    tainted: int
-    """Samples kept although the machine was disturbed, for want of better ones."""
-    timer: str
-    cold: bool
-    cuda_graph: bool
-    telemetry: dict[str, Span]
-
-
 @dataclass
 class _Block:
     samples_s: list[float]
     reading: Reading
+    details: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -159,6 +127,7 @@ def _warm_up(session: _Session, kit: Kit) -> None:
     began = kit.clock.now()
     first_s = kit.device.time_calls(bench.run, 1, 1, before)[0]
     calls, stable = 1, False
+    repeatable = before is None and bench.details is None
     values: list[float] = []
     while calls < rules.warmup_values and kit.clock.now() - began < rules.warmup_s:
         values += kit.device.time_calls(bench.run, 1, session.inner, before)
@@ -167,7 +136,7 @@ def _warm_up(session: _Session, kit: Kit) -> None:
         if len(values) >= window and is_warm(values[-window:]):
             stable = True
             break
-        if len(values) == PROBES and before is None and session.inner == 1:
+        if len(values) == PROBES and repeatable and session.inner == 1:
             session.inner = _inner(kit.device, median(values))
             values = values if session.inner == 1 else []
     session.typical_s = median(values[-20:] or [first_s])
@@ -190,14 +159,14 @@ def _take_block(session: _Session, kit: Kit) -> None:
     rules, bench = session.rules, session.bench
     began = kit.clock.now()
     kit.watch.start()
-    if not bench.cold and bench.before is None:
+    if not bench.cold and bench.before is None and bench.details is None:
         bench.run()  # another bench may have used the caches since our last turn
     kit.device.synchronize()
     samples = kit.device.time_calls(
         bench.run, _block_size(session), session.inner, _before(bench, kit.device)
     )
     reading = kit.watch.stop()
-    block = _Block(samples, reading)
+    block = _Block(samples, reading, bench.details() if bench.details else {})
     if reading.troubles:
         session.troubled.append(block)
         _pause(session, kit)
@@ -213,6 +182,8 @@ def _take_block(session: _Session, kit: Kit) -> None:
 
 
 def _block_size(session: _Session) -> int:
+    if session.bench.details is not None:
+        return 1
     sample_s = max(session.typical_s * session.inner, 1e-9)
     rules = session.rules
     room = max(1, rules.max_samples - session.stop.count)
@@ -231,55 +202,32 @@ def _pause(session: _Session, kit: Kit) -> None:
 
 def _conclude(session: _Session, kit: Kit) -> Measurement:
     """Choose the blocks to keep and say what they are worth."""
-    rules, bench, warmup = session.rules, session.bench, session.warmup
-    enough = session.stop.count >= rules.min_samples
+    bench, warmup = session.bench, session.warmup
+    enough = session.stop.count >= session.rules.min_samples
     kept_bad = [] if enough else session.troubled
     blocks = session.clean + kept_bad
-    samples = tuple(sample / bench.calls for block in blocks for sample in block.samples_s)
-    tainted = sum(len(block.samples_s) for block in kept_bad)
-    troubled = sum(len(block.samples_s) for block in session.troubled)
     if warmup is None or session.ended is None:
         raise RuntimeError("a session was concluded before it ended")
-    summary = summarise(samples)
-    drifting = not warmup.stable and not is_warm(samples)
-    quality, remarks = _judge(session, summary, kept_bad, drifting)
-    return Measurement(
-        samples_s=samples,
-        summary=summary,
-        inner=session.inner,
-        warmup=warmup,
+    measured = conclude_samples(
+        [sample / bench.calls for block in blocks for sample in block.samples_s],
+        [block.reading for block in blocks],
+        warmup,
+        session.rules,
         stopped_by=session.ended,
-        quality=quality,
-        remarks=remarks,
-        retaken=troubled - tainted,
-        tainted=tainted,
         timer=kit.device.timer,
+        calls_per_sample=session.inner * bench.calls,
+        tainted=_count(kept_bad),
+        retaken=_count(session.troubled) - _count(kept_bad),
+    )
+    return msgspec.structs.replace(
+        measured,
         cold=bench.cold,
         cuda_graph=bench.cuda_graph,
-        telemetry=spans(block.reading for block in blocks),
+        details_s={
+            name: tuple(block.details[name] for block in blocks) for name in blocks[0].details
+        },
     )
 
 
-def _judge(
-    session: _Session, summary: Summary, kept_bad: list[_Block], drifting: bool
-) -> tuple[Quality, tuple[str, ...]]:
-    """The verdict and, in words, each reason for it; the gravest reason names the verdict."""
-    rules = session.rules
-    remarks: list[str] = []
-    grades: set[Quality] = set()
-    troubles = Counter(name for block in kept_bad for name in block.reading.troubles)
-    if troubles:
-        grades.add("throttled" if troubles["throttled"] else "noisy")
-        remarks.append(f"kept disturbed blocks: {describe(troubles)}")
-    measured_s = summary.mean_s * summary.count * session.inner * session.bench.calls
-    if summary.count < rules.min_samples or measured_s < rules.min_time_s:
-        grades.add("short")
-        remarks.append(f"{summary.count} samples over {measured_s:.3g} s")
-    if summary.half_width > rules.claim:
-        grades.add("noisy")
-        remarks.append(f"median known to ±{100 * summary.half_width:.2g} %")
-    if drifting:
-        grades.add("noisy")
-        remarks.append("still drifting when the warm-up ended")
-    worst: Quality = next((grade for grade in GRAVITY if grade in grades), "ok")
-    return worst, tuple(remarks)
+def _count(blocks: list[_Block]) -> int:
+    return sum(len(block.samples_s) for block in blocks)

@@ -1,0 +1,142 @@
+"""Profile `generation`: TTFT, TPOT and E2E of whole transformers models in static batches.
+
+A run is one prefill and output − 1 decode steps, greedy, every token brought to the host as a
+server would. The loop is ours and does nothing else. `cache` says which cache was used: `dynamic`
+grows by copying at each step (transformers' default), `static` is allocated once and, on a GPU,
+replayed from a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from analyzer.records import Scenario
+from profilers import estimates
+from profilers.cases import Case, Failure, Machine, Outcome, Planned
+from profilers.environment import package_versions
+from profilers.model_shapes import (
+    DEFAULT_MODELS,
+    find_config,
+    rough_active_share,
+    rough_parameters,
+)
+from profilers.options import Options
+from profilers.stopping import Rules
+
+if TYPE_CHECKING:
+    from profilers.workbench import Workbench
+
+RULES = Rules(
+    min_samples=5,
+    min_time_s=0.05,
+    max_noise=0.01,
+    max_samples=40,
+    cap_s=12.0,
+    warmup_s=1.0,
+    retake_s=4.0,
+)
+BATCHES = {"tiny": (1, 2), "small": (1, 4), "large": (1, 8, 64, 256)}
+PROMPTS = {"tiny": (8, 16), "small": (32, 128, 512), "large": (128, 1024, 8192, 32768)}
+OUTPUTS = {"tiny": 4, "small": 16, "large": 32}
+BUILD_BPS = 1e9
+CPU_PENALTY = 2.0
+
+
+def plan(options: Options, machine: Machine) -> list[Planned]:
+    """Every model, batch and prompt length that the machine's memory holds."""
+    size = estimates.size_of(options, machine)
+    output = options.output_tokens or OUTPUTS[size]
+    planned = []
+    for reference in options.models or DEFAULT_MODELS[size]:
+        name, config = find_config(reference)
+        for dtype in estimates.model_formats(options, machine):
+            for batch in options.batches or BATCHES[size]:
+                for prompt in options.prompts or PROMPTS[size]:
+                    for cache in _caches(machine):
+                        scenario = _scenario(name, dtype, batch, prompt, output)
+                        planned.append(_planned(scenario, config, cache, machine, size))
+    return [item for item in planned if item is not None]
+
+
+def _caches(machine: Machine) -> tuple[str, ...]:
+    return ("dynamic", "static") if machine.device.startswith("cuda") else ("dynamic",)
+
+
+def _scenario(name: str, dtype: str, batch: int, prompt: int, output: int) -> Scenario:
+    return Scenario(
+        model=name,
+        engine="transformers",
+        engine_version=package_versions().get("transformers", ""),
+        gpus=1,
+        tp=1,
+        weight_precision=dtype,
+        kv_precision=dtype,
+        concurrency=batch,
+        input_tokens=prompt,
+        output_tokens=output,
+    )
+
+
+def _planned(
+    scenario: Scenario, config: dict[str, Any], cache: str, machine: Machine, size: str
+) -> Planned | None:
+    batch, prompt = float(scenario.concurrency or 1), float(scenario.input_tokens or 1)
+    output, dtype = float(scenario.output_tokens or 1), scenario.weight_precision
+    if prompt + output > float(config.get("max_position_embeddings") or 1 << 30):
+        return None
+    weights_B, kv_B, prefill_s, step_s = rough_generation(scenario, config, machine)
+    run_s = prefill_s + output * step_s
+    heavy = prompt * batch > 4096 or run_s > 5.0
+    first = dtype == "bf16" and not heavy
+    return Planned(
+        case=Case(
+            profile="generation",
+            kind="e2e",
+            scenario=scenario,
+            case={
+                "config": json.dumps(config, sort_keys=True, separators=(",", ":")),
+                "cache": cache,
+                "attention": "sdpa",
+            },
+        ),
+        estimate_s=estimates.measuring_s(run_s, RULES, machine) + weights_B / BUILD_BPS / 4,
+        priority=(0 if first else 1) + (cache == "static"),
+        batch=f"{scenario.model} {dtype}",
+        memory_B=1.1 * (weights_B + 2 * kv_B),
+    )
+
+
+def rough_generation(
+    scenario: Scenario, config: dict[str, Any], machine: Machine
+) -> tuple[float, float, float, float]:
+    """(weights in bytes, cache in bytes, seconds of prefill, seconds of a step), roughly."""
+    dtype = scenario.weight_precision
+    width = estimates.FORMAT_B.get(dtype, 2.0)
+    parameters = rough_parameters(config)
+    active = parameters * rough_active_share(config)
+    batch, prompt = float(scenario.concurrency or 1), float(scenario.input_tokens or 1)
+    layers = float(config.get("num_hidden_layers") or config.get("n_layer") or 1)
+    hidden = float(config.get("hidden_size") or config.get("n_embd") or 1)
+    heads = float(config.get("num_attention_heads") or config.get("n_head") or 1)
+    kv_share = float(config.get("num_key_value_heads") or heads) / heads
+    context = prompt + float(scenario.output_tokens or 1)
+    kv_B = 2 * layers * batch * context * hidden * kv_share * width
+    attention = 2 * layers * batch * prompt * prompt * hidden
+    launches = layers * 30 * machine.launch_s
+    penalty = CPU_PENALTY if machine.device == "cpu" else 1.0
+    flops = 2 * active * batch * prompt + 4 * attention
+    prefill_s = penalty * estimates.call_s(machine, dtype, flops, parameters * width) + launches
+    moved_B = active * width * min(batch, 4.0) + 3 * kv_B
+    step_s = penalty * estimates.call_s(machine, dtype, 2 * active * batch, moved_B) + launches
+    return parameters * width, kv_B, prefill_s, step_s
+
+
+def measure(
+    cases: Sequence[Case], bench: Workbench, rules: Rules, seed: int
+) -> Iterator[Outcome | Failure]:
+    """Build each model once and take its cases in random turns."""
+    from profilers.generation_work import measure_generations
+
+    return measure_generations(cases, bench, rules, seed)

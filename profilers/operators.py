@@ -1,0 +1,226 @@
+"""Profile `operators`: the kernels of a forward pass, at the sizes of released models.
+
+Matrix products are measured with a cold last-level cache, as decoding finds them, and some hot as
+well; on a GPU from a CUDA graph, and some eagerly, since what the host adds per launch is a rate of
+its own. Names and units of a case follow the published operator tables (m, n, k, q_len, kv_len …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from analyzer.records import Scalar, Scenario
+from profilers import estimates
+from profilers.cases import Case, Failure, Machine, Outcome, Planned
+from profilers.model_shapes import EXPERTS, SCANS, SHAPES, ExpertShape, ScanShape, Shape
+from profilers.options import Options
+from profilers.stopping import Rules
+
+if TYPE_CHECKING:
+    from profilers.workbench import Workbench
+
+RULES = Rules(
+    min_samples=10,
+    min_time_s=0.02,
+    max_noise=0.01,
+    max_samples=400,
+    cap_s=2.0,
+    warmup_s=0.4,
+    retake_s=1.5,
+)
+TOKENS = {
+    "tiny": (1, 8, 32),
+    "small": (1, 4, 16, 64, 256, 1024),
+    "large": (1, 4, 16, 64, 256, 1024, 4096, 16384),
+}
+QUERIES = {"tiny": (8, 32), "small": (64, 256, 1024), "large": (128, 512, 2048, 8192)}
+CONTEXTS = {"tiny": (16, 64), "small": (128, 1024, 4096), "large": (512, 2048, 8192, 32768)}
+SEQUENCES = {"tiny": (1, 2), "small": (1, 4, 16), "large": (1, 8, 32, 128)}
+QUANTISED = ("int8", "fp8", "int4")
+CORE_TOKENS = frozenset({1, 16, 256, 1024, 4096})
+
+Draft = tuple[dict[str, Scalar], float, float, int]
+"""A case, its FLOPs, its bytes and its priority."""
+
+
+def plan(options: Options, machine: Machine) -> list[Planned]:
+    """Every operator case for this machine."""
+    size = estimates.size_of(options, machine)
+    wanted = options.dtypes or machine.formats
+    formats = [name for name in wanted if name in machine.formats]
+    plain = [name for name in formats if name not in QUANTISED]
+    drafts: list[Draft] = []
+    for shape in SHAPES[size]:
+        for dtype in formats:
+            drafts += _gemms(shape, dtype, TOKENS[size], first=dtype == plain[0])
+        for dtype in plain[:2]:
+            drafts += _attention(shape, dtype, size)
+            drafts += _vectors(shape, dtype, TOKENS[size])
+    for experts in EXPERTS[size]:
+        drafts += _experts(experts, plain[0], TOKENS[size])
+    for scan in SCANS[size]:
+        drafts += _scans(scan, plain[0], QUERIES[size])
+    launches = ("graph", "eager") if machine.device.startswith("cuda") else ("eager",)
+    return [
+        item for draft in drafts for launch in launches for item in _planned(draft, launch, machine)
+    ]
+
+
+def _planned(draft: Draft, launch: str, machine: Machine) -> Iterator[Planned]:
+    case, flops, moved_B, priority = draft
+    if launch == "eager" and machine.device != "cpu":
+        if case.get("m", case.get("num_tokens", 1)) not in (1, 256) or case["cache"] == "hot":
+            return  # the host's cost per launch does not depend on the size: a few suffice
+        priority += 1
+    call = estimates.call_s(machine, str(case["dtype"]), flops, moved_B)
+    cold = case["cache"] == "cold"
+    yield Planned(
+        case=Case(
+            profile="operators",
+            kind="operator",
+            scenario=Scenario(engine="torch", gpus=1),
+            case={**case, "launch": launch},
+        ),
+        estimate_s=estimates.measuring_s(call, RULES, machine, cold),
+        priority=priority,
+        batch=f"{case['op']} {case['dtype']} {case.get('n', '')} {case['cache']} {launch}",
+        memory_B=2 * moved_B,
+    )
+
+
+def _gemms(shape: Shape, dtype: str, tokens: Sequence[int], first: bool) -> list[Draft]:
+    """Projections of one block and the head; all formats get some, the first gets all."""
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    weights = [
+        (queries, shape.hidden),
+        (keys, shape.hidden),
+        (shape.inter, shape.hidden),
+        (shape.hidden, shape.inter),
+        (shape.vocab, shape.hidden),
+    ]
+    width = estimates.FORMAT_B[dtype]
+    drafts: list[Draft] = []
+    for n, k in weights:
+        for m in tokens:
+            if n == shape.vocab and m > 256:
+                continue
+            priority = 0 if m in CORE_TOKENS else 1
+            if not first:
+                priority += 1 + (dtype in QUANTISED)
+            moved_B = n * k * width + m * (n + k) * 2
+            case: dict[str, Scalar] = {"op": "gemm", "dtype": dtype, "m": m, "n": n, "k": k}
+            drafts.append(({**case, "cache": "cold"}, 2.0 * m * n * k, moved_B, priority))
+            if first and m in (1, 256):
+                drafts.append(({**case, "cache": "hot"}, 2.0 * m * n * k, moved_B, 2))
+    return drafts
+
+
+def _attention(shape: Shape, dtype: str, size: str) -> list[Draft]:
+    width = estimates.FORMAT_B[dtype]
+    heads: dict[str, Scalar] = {
+        "dtype": dtype,
+        "n_heads": shape.heads,
+        "n_kv_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "cache": "cold",
+        "variant": "sdpa",
+    }
+    drafts: list[Draft] = []
+    for batch in SEQUENCES[size]:
+        for q_len in QUERIES[size]:
+            if batch * q_len > 4 * max(QUERIES[size]):
+                continue
+            flops = 2.0 * batch * shape.heads * shape.head_dim * q_len * q_len
+            sizes: dict[str, Scalar] = {"op": "attn_prefill", "batch": batch, "q_len": q_len}
+            moved_B = 4.0 * batch * q_len * shape.heads * shape.head_dim * width
+            drafts.append(({**sizes, **heads}, 4 * flops, moved_B, 0 if batch == 1 else 1))
+        for kv_len in CONTEXTS[size]:
+            moved_B = 2.0 * batch * kv_len * shape.kv_heads * shape.head_dim * width
+            flops = 4.0 * batch * shape.heads * shape.head_dim * kv_len
+            sizes = {"op": "attn_decode", "batch": batch, "kv_len": kv_len}
+            drafts.append(({**sizes, **heads}, flops, 4 * moved_B, 0 if batch < 16 else 1))
+    longest: dict[str, Scalar] = {"op": "attn_prefill", "batch": 1, "q_len": max(QUERIES[size])}
+    flops = 4.0 * shape.heads * shape.head_dim * max(QUERIES[size]) ** 2
+    drafts.append(({**longest, **heads, "variant": "flash"}, flops, 0.0, 2))
+    drafts.append(({**longest, **heads, "variant": "flex"}, 20 * flops, 0.0, 2))
+    return drafts
+
+
+def _vectors(shape: Shape, dtype: str, tokens: Sequence[int]) -> list[Draft]:
+    """Norm, rotary embedding, activation, residual, softmax, sampling, gather, cache write."""
+    width = estimates.FORMAT_B[dtype]
+    sizes = {
+        "rms_norm": shape.hidden,
+        "rms_norm_eager": shape.hidden,
+        "rope": shape.heads * shape.head_dim,
+        "silu_mul": shape.inter,
+        "residual_add": shape.hidden,
+        "softmax": shape.vocab,
+        "argmax": shape.vocab,
+        "top_k_sampling": shape.vocab,
+        "embedding": shape.hidden,
+        "cache_concat": shape.kv_heads * shape.head_dim,
+    }
+    drafts: list[Draft] = []
+    for op, n in sizes.items():
+        for m in tokens:
+            if (n == shape.vocab and m > 16) or m not in CORE_TOKENS | {8, 32}:
+                continue
+            case: dict[str, Scalar] = {"op": op, "dtype": dtype, "m": m, "n": n, "cache": "hot"}
+            if op == "rope":
+                case["head_dim"] = shape.head_dim
+            drafts.append((case, 0.0, 6.0 * m * n * width, 1))
+    return drafts
+
+
+def _experts(shape: ExpertShape, dtype: str, tokens: Sequence[int]) -> list[Draft]:
+    drafts: list[Draft] = []
+    for count in tokens:
+        pairs = count * shape.top_k
+        touched = shape.experts * (1 - (1 - 1 / shape.experts) ** pairs)
+        flops = 6.0 * pairs * shape.hidden * shape.inter
+        moved_B = 3 * touched * shape.hidden * shape.inter * estimates.FORMAT_B[dtype]
+        for variant in ("grouped_mm", "loop"):
+            case: dict[str, Scalar] = {
+                "op": "moe",
+                "dtype": dtype,
+                "num_tokens": count,
+                "experts": shape.experts,
+                "topk": shape.top_k,
+                "hidden": shape.hidden,
+                "inter": shape.inter,
+                "cache": "cold",
+                "variant": variant,
+            }
+            drafts.append((case, flops, moved_B, 1 if variant == "grouped_mm" else 2))
+    return drafts
+
+
+def _scans(shape: ScanShape, dtype: str, lengths: Sequence[int]) -> list[Draft]:
+    """A state-space scan over a prompt, and one step of its recurrence."""
+    drafts: list[Draft] = []
+    state_B = 4.0 * shape.heads * shape.head_dim * shape.state
+    sizes: dict[str, Scalar] = {
+        "dtype": dtype,
+        "n_heads": shape.heads,
+        "head_dim": shape.head_dim,
+        "state": shape.state,
+        "cache": "hot",
+    }
+    for length in lengths:
+        case: dict[str, Scalar] = {"op": "ssm_scan", "batch": 1, "q_len": length}
+        flops = 6.0 * length * shape.heads * shape.head_dim * shape.state
+        drafts.append(({**case, **sizes}, 4 * flops, state_B, 1))
+    for batch in (1, 8):
+        drafts.append(({"op": "ssm_step", "batch": batch, **sizes}, 0.0, 3 * batch * state_B, 1))
+    return drafts
+
+
+def measure(
+    cases: Sequence[Case], bench: Workbench, rules: Rules, seed: int
+) -> Iterator[Outcome | Failure]:
+    """Time the cases of one batch in random turns."""
+    from profilers.operator_work import measure_operators
+
+    return measure_operators(cases, bench, rules, seed)

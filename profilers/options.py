@@ -1,0 +1,53 @@
+"""What a user may choose about a campaign."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from analyzer.errors import ConfigError, nearest
+
+PROFILES = ("operators", "links", "collectives", "layers", "generation", "memory")
+Size = Literal["auto", "tiny", "small", "large"]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `plumbline profile`."""
+
+    store: str
+    """Folder of the records; made if absent, resumed if not."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where there is one."""
+    budget_s: float | None = None
+    """Wall time for the whole campaign; None: all that is planned."""
+    models: tuple[str, ...] = ()
+    """Catalog names or paths of config.json files; empty: a set that suits the machine."""
+    dtypes: tuple[str, ...] = ()
+    """Number formats; empty: those that suit the machine."""
+    threads: int | None = None
+    """Threads of a CPU measurement, each bound to a core; None: the library's own choice."""
+    size: Size = "auto"
+    """Sizes of shapes and models: `tiny` proves that it works, `large` is for a data-centre GPU."""
+    case_timeout_s: float | None = None
+    retry_failed: bool = False
+    seed: int = 0
+    hardware: str = ""
+    """Name of the system in the records; empty: what the device calls itself."""
+    scratch: str | None = None
+    """Folder on the disk to be measured; None: the store's own."""
+    batches: tuple[int, ...] = ()
+    """Static batches of the generation and memory profiles; empty: a set that suits the size."""
+    prompts: tuple[int, ...] = ()
+    """Prompt lengths of the generation, layer and memory profiles."""
+    output_tokens: int | None = None
+    """Tokens to generate per sequence."""
+
+
+def profiles_of(name: str) -> tuple[str, ...]:
+    """The profiles that a name stands for; a clear error with the nearest name otherwise."""
+    if name == "all":
+        return PROFILES
+    if name not in PROFILES:
+        raise ConfigError(f"unknown profile {name!r}{nearest(name, (*PROFILES, 'all'))}")
+    return (name,)
