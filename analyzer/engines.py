@@ -21,6 +21,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Sequences that do not fit the cache wait; False: the run fails."""
     memory_share: float = 0.9
     """Share of the device's memory that the engine uses at most."""
+    chunk_tokens: int | None = None
+    """Prompt tokens that it works off per step; None: whole prompts."""
     expert_all_to_all: bool = False
     """Tokens travel to their experts; False: all tokens are gathered and partial sums reduced."""
     pipelined: bool = True
@@ -39,6 +41,7 @@ ENGINES: dict[str, EngineClass] = {
     entry.name: entry
     for entry in (
         _class("vllm-2023", "vllm"),
+        _class("vllm-0.4", "vllm"),
         _class("vllm-v0", "vllm"),
         _class("vllm-v1", "vllm"),
         _class("vllm-ascend", "vllm"),
@@ -52,7 +55,7 @@ ENGINES: dict[str, EngineClass] = {
         _class("deepspeed-mii"),
         _class("optimum-habana", queues=False, memory_share=1.0),
         _class("gpt-fast", queues=False, memory_share=1.0),
-        _class("llama.cpp", queues=False, memory_share=1.0, pipelined=False),
+        _class("llama.cpp", queues=False, memory_share=1.0, pipelined=False, chunk_tokens=512),
         _class("autoawq", queues=False, memory_share=1.0),
         _class("autoawq-cpu", queues=False, memory_share=1.0),
         _class(

@@ -24,6 +24,7 @@ class _Generation(msgspec.Struct, frozen=True):
 _GENERATIONS: dict[str, tuple[_Generation, ...]] = {
     "vllm": (
         _Generation("vllm-2023", "2024-03", (0, 3)),
+        _Generation("vllm-0.4", "2024-08", (0, 6)),
         _Generation("vllm-v0", "2025-03", (0, 8)),
         _Generation("vllm-v1", "", (0, 0)),
     ),

@@ -73,24 +73,38 @@ def _count(scenario: Scenario, name: str, default: float | None = None) -> float
 
 def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -> Plan:
     attention_dp = scenario.attention_dp or 1
-    tp = (scenario.tp or 1) * attention_dp
+    ep = scenario.moe_ep or scenario.ep or 1
+    tp = _ranks(scenario, ep)
     pp = scenario.pp or 1
     weights = weight_format(scenario.weight_precision, model)
     plan = Plan(
         tp=tp,
         pp=pp,
         dp=_replicas(scenario, tp * pp),
-        ep=scenario.moe_ep or scenario.ep or 1,
+        ep=ep,
         attention_dp=attention_dp,
         weights=weights,
         activations=activation_format(weights),
         kv=cache_format(scenario.kv_precision, weights, kind),
         micro_batches=None if kind.pipelined else 1,
+        chunk_tokens=kind.chunk_tokens,
         engine=kind.name,
         fused=kind.fused,
     )
     check_plan(plan, model, system)
     return plan
+
+
+def _ranks(scenario: Scenario, ep: int) -> int:
+    """Devices of one pipeline stage of one replica.
+
+    Where a source counts expert parallelism beside a tensor parallelism of 1, the experts' ranks
+    are the replica's, and attention is cut over them.
+    """
+    ranks = (scenario.tp or 1) * (scenario.attention_dp or 1)
+    if ranks == 1 and ep > 1 and (scenario.gpus or ep) >= ep:
+        return ep
+    return ranks
 
 
 def _replicas(scenario: Scenario, devices: int) -> int:

@@ -1,0 +1,192 @@
+"""Calibrations as files: the rates of one (system, engine), how sure they are, and where they hold.
+
+`calibration/` writes them, this module reads them; `catalog/rates/<system>__<engine>.toml` are the
+shipped ones. A scenario outside of a calibration's hull is answered all the same, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from analyzer.engines import ENGINES, engine
+from analyzer.records_arrival import FIXED_BATCHES
+from analyzer.strict import decode_toml
+from analyzer.timing.rates import Rates
+
+FOLDER = Path(__file__).parent / "catalog" / "rates"
+POOLED = "any"
+"""System name of the calibration that stands for an engine class on systems of its own data."""
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a calibration's parts."""
+
+
+class FittedRate(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One rate with its 90 % interval."""
+
+    value: float
+    low: float
+    high: float
+    data_share: float
+    """1: the measurements alone decided; 0: the prior did."""
+    identified: bool
+    at_bound: bool = False
+
+
+class Band(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far measurements lay from held-out predictions: measured/predicted, at `level`."""
+
+    metric: str
+    level: float
+    low: float
+    high: float
+    groups: int
+    """Held-out models behind it; the level is what their number supports."""
+    coverage: float
+    """Share of held-out rows inside, when each model's band came from the others."""
+
+
+class Score(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Geomean errors exp(mean |ln(predicted/measured)|) − 1 of one metric."""
+
+    metric: str
+    rows: int
+    models: int
+    in_sample: float
+    held_out: float | None = None
+    """Each model predicted by a fit that never saw it; None with fewer than two models."""
+    bias: float | None = None
+    """exp(mean ln(predicted/measured)) − 1 of the held-out predictions."""
+
+
+class Hull(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the measurements spanned; beyond it a prediction is an extrapolation."""
+
+    batch: tuple[float, float]
+    input_tokens: tuple[float, float]
+    output_tokens: tuple[float, float]
+    devices: tuple[int, int]
+    weights: tuple[str, ...]
+    arrivals: tuple[str, ...]
+    models: tuple[str, ...]
+
+
+class Calibration(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fitted rates of one (system, engine) and everything needed to judge them."""
+
+    schema: int = 1
+    system: str
+    engine: str
+    rows: int
+    models: int
+    rates: dict[str, FittedRate]
+    bands: tuple[Band, ...] = ()
+    scores: tuple[Score, ...] = ()
+    hull: Hull | None = None
+    system_eff: dict[str, float] = {}
+    """One efficiency for tools that know no more: overall, prefill, decode."""
+    condition: float = 0.0
+    """Ratio of the largest to the smallest singular value of the data's Jacobian."""
+    data_sha256: str = ""
+    code_version: str = ""
+    command: str = ""
+
+    @property
+    def id(self) -> str:
+        """Name by which predictions refer to it."""
+        return f"{self.system}/{self.engine}@{self.data_sha256[:8]}"
+
+    def to_rates(self) -> Rates:
+        """The rates, ready to time with."""
+        values = {name: fitted.value for name, fitted in self.rates.items()}
+        return msgspec.structs.replace(Rates.default(), **values)
+
+    def band(self, metric: str) -> Band | None:
+        """The interval of one metric, if it was measured."""
+        return next((band for band in self.bands if band.metric == metric), None)
+
+
+class Found(NamedTuple):
+    """The calibration that serves a scenario, and what must be said about the choice."""
+
+    calibration: Calibration | None
+    warnings: tuple[str, ...]
+
+
+def find(system: str, engine_class: str, arrival: str = "static", family: str = "") -> Found:
+    """The calibration for a system and an engine class ("" for whichever is there).
+
+    Tried in this order: the very class; another generation of the same engine on the system;
+    any engine on the system where none was asked for; the class's rates pooled over other systems.
+    """
+    here = _on(system)
+    asked = engine_class or family
+    if asked in here:
+        return Found(_read(system, asked), ())
+    family = engine(asked).family if asked else ""
+    kin = [name for name in here if not asked or engine(name).family == family]
+    if kin:
+        best = max((_read(system, name) for name in kin), key=lambda c: _rank(c, arrival))
+        said = f"rates of {best.engine} on {system}" if not asked else (
+            f"{asked} was not measured on {system}: rates of {best.engine} stand in"
+        )
+        return Found(best, (said,))
+    pooled = _pooled(asked, family)
+    if pooled is not None:
+        return Found(
+            pooled,
+            (f"{system} is not calibrated for {asked or 'any engine'}: rates pooled over other "
+             f"systems that ran {pooled.engine}",),
+        )
+    return Found(None, (f"uncalibrated: no measurements of {asked or 'any engine'} on {system}",))
+
+
+def _rank(calibration: Calibration, arrival: str) -> tuple[bool, int]:
+    seen = calibration.hull.arrivals if calibration.hull else ()
+    fixed = arrival in FIXED_BATCHES
+    alike = any((name in FIXED_BATCHES) == fixed for name in seen)
+    return alike, calibration.rows
+
+
+def _pooled(asked: str, family: str) -> Calibration | None:
+    pooled = _on(POOLED)
+    if asked in pooled:
+        return _read(POOLED, asked)
+    kin = [name for name in ENGINES if name in pooled and ENGINES[name].family == family]
+    return _read(POOLED, kin[-1]) if kin else None
+
+
+def _folders() -> list[Path]:
+    """The user's own calibrations first, then the shipped ones."""
+    own = os.environ.get("PLUMBLINE_RATES")
+    return [Path(own), FOLDER] if own else [FOLDER]
+
+
+def _on(system: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in _folders():
+        for path in sorted(folder.glob(f"{system}__*.toml")):
+            found.setdefault(path.stem.split("__", 1)[1], path)
+    return found
+
+
+def _read(system: str, engine_class: str) -> Calibration:
+    path = _on(system)[engine_class]
+    return _read_file(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _read_file(path: Path, _changed: int) -> Calibration:
+    return decode_toml(path, Calibration)
+
+
+def calibrations() -> list[tuple[str, str]]:
+    """System and engine class of every calibration at hand."""
+    names = {path.stem for folder in _folders() for path in folder.glob("*__*.toml")}
+    return sorted((name.split("__", 1)[0], name.split("__", 1)[1]) for name in names)

@@ -1,0 +1,215 @@
+"""From the corpus to fits: which measured rows go into the calibration of which (system, engine).
+
+Nothing is lost on the way: every record ends either as a `Case` of one group or among the left-out
+ones with its reason, and rows that beat the speed of light are told apart from both.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import InputError
+from analyzer.memory import capacity
+from analyzer.plan import Plan
+from analyzer.quirks import repaired
+from analyzer.records import Record, Scenario
+from analyzer.records_arrival import FIXED_BATCHES
+from analyzer.resolve import Question, question
+from analyzer.system import System
+from analyzer.timing.machine import machine
+from analyzer.timing.rates import Rates
+from analyzer.workload import Workload
+from calibration.corpus import NEEDS, engine_class_of, reason_against
+from calibration.problem import METRICS, Case, Problem, build, predict
+
+FASTER_THAN_LIGHT = 1.03
+"""Slack on peaks before a row is called impossible: data sheets round."""
+ASSUMED_PROMPT = 256.0
+"""Prompt length where a served task's is not published; its answers are many times longer."""
+
+Key = tuple[str, str]
+"""System name and engine class."""
+
+
+class LeftOut(NamedTuple):
+    """A record that no fit uses, and why."""
+
+    record: Record
+    reason: str
+
+
+class Group(NamedTuple):
+    """All measurements of one (system, engine) that a fit may use."""
+
+    system: System
+    engine: str
+    problem: Problem
+    records: tuple[Record, ...]
+    """The record of each case, in the order of the problem's cases."""
+
+    @property
+    def key(self) -> Key:
+        return self.system.name, self.engine
+
+
+class Collected(NamedTuple):
+    """The corpus, sorted out."""
+
+    groups: dict[Key, Group]
+    left_out: tuple[LeftOut, ...]
+
+
+def collect(records: Iterable[Record], only: str | None = None) -> Collected:
+    """Sort records into groups; `only` restricts to one system, by its catalog name."""
+    cases: dict[Key, list[tuple[Case, Record]]] = defaultdict(list)
+    systems: dict[Key, System] = {}
+    left_out: list[LeftOut] = []
+    for record in records:
+        observed, reason = _observed(record)
+        if reason:
+            left_out.append(LeftOut(record, reason))
+            continue
+        try:
+            asked = question(_completed(record), record.provenance.date)
+            _refuse_foreign_cache(asked)
+            case = _case(asked, observed, record)
+        except InputError as error:
+            left_out.append(LeftOut(record, str(error)))
+            continue
+        if only is not None and asked.system.name != only:
+            continue
+        key = (asked.system.name, engine_class_of(record))
+        systems[key] = asked.system
+        cases[key].append((case, record))
+    groups = {}
+    for key, members in cases.items():
+        group, impossible = _group(systems[key], key[1], members)
+        left_out.extend(impossible)
+        if group is not None:
+            groups[key] = group
+    return Collected(groups, tuple(left_out))
+
+
+def _observed(record: Record) -> tuple[tuple[float, float, float], str]:
+    """Usable TTFT, TPOT and E2E (NaN where not), and why there is none."""
+    if record.kind != "e2e":
+        return (np.nan, np.nan, np.nan), f"a record of kind {record.kind}, not end to end"
+    arrival = record.scenario.arrival
+    fixed = arrival is None or arrival.kind in FIXED_BATCHES
+    if not fixed and arrival is not None and arrival.kind != "closed_loop":
+        return (np.nan, np.nan, np.nan), f"measured under {arrival.kind} arrivals"
+    names = ("ttft", "tpot", "e2e") if fixed else ("served ttft", "served tpot", "e2e")
+    values, reasons = [], []
+    for name, metric in zip(names, METRICS, strict=True):
+        reason = reason_against(record, NEEDS[name])
+        values.append(record.metrics[metric] if reason is None else np.nan)
+        if reason is not None and reason[0] != "not_measured":
+            reasons.append(reason[1])
+    if any(np.isfinite(values)):
+        return (values[0], values[1], values[2]), ""
+    return (np.nan, np.nan, np.nan), reasons[0] if reasons else "the row gives no latency"
+
+
+def _completed(record: Record) -> Scenario:
+    """The scenario with what a metric that was measured does not need but counting does."""
+    scenario = repaired(record.scenario, record.provenance.source)
+    changes = {}
+    if scenario.input_tokens is None and (scenario.output_tokens or 0) > 2 * ASSUMED_PROMPT:
+        changes["input_tokens"] = ASSUMED_PROMPT
+    if scenario.output_tokens is None and "ttft_s" in record.metrics:
+        changes["output_tokens"] = 1.0
+    return msgspec.structs.replace(scenario, **changes) if changes else scenario
+
+
+def _refuse_foreign_cache(asked: Question) -> None:
+    """An fp8 cache on a device without fp8 runs through another attention kernel altogether."""
+    if asked.plan.kv == "fp8" and "fp8" not in asked.system.device.peak_flops:
+        raise InputError(
+            f"an fp8 cache on {asked.system.name}, which has no fp8: another attention kernel, "
+            f"measured on one model only"
+        )
+
+
+def _case(asked: Question, observed: tuple[float, float, float], record: Record) -> Case:
+    looped = asked.arrival.kind == "closed_loop"
+    whole = _whole(asked.workload)
+    memory_B = asked.system.device.memory_B
+    room = float(
+        capacity(asked.laid, whole, memory_B * asked.engine.memory_share, 0.5 if looped else 1.0)
+    )
+    if room < 1.0:
+        raise _too_large(asked)
+    if not looped and room < whole.batch:
+        raise _waits(asked, room)
+    running = min(float(whole.batch), max(room, 1.0)) if looped else 0.0
+    return Case(
+        model=asked.model,
+        plan=asked.plan,
+        workload=whole,
+        observed=observed,
+        group=asked.model.name,
+        looped=looped,
+        running=running,
+        campaign=record.provenance.source,
+    )
+
+
+def _whole(load: Workload) -> Workload:
+    return msgspec.structs.replace(load, input_tokens=max(load.input_tokens, 1.0))
+
+
+def _too_large(asked: Question) -> InputError:
+    return InputError(f"{asked.model.name} does not fit {asked.system.name} as counted")
+
+
+def _waits(asked: Question, room: float) -> InputError:
+    return InputError(
+        f"{asked.workload.batch:.0f} sequences do not fit the cache ({room:.0f} do): the engine "
+        f"queued or preempted, and how is not stated"
+    )
+
+
+def _group(
+    system: System, engine: str, members: list[tuple[Case, Record]]
+) -> tuple[Group | None, list[LeftOut]]:
+    """Count a group's cases and set aside what no machine could have done."""
+    weighted = _weighted([case for case, _ in members])
+    problem = build(weighted, machine(system))
+    impossible = beats_light(problem)
+    out = [
+        LeftOut(record, "faster than the hardware's peaks allow")
+        for (_, record), beats in zip(members, impossible, strict=True)
+        if beats
+    ]
+    kept = [(case, record) for (case, record), beats in zip(members, impossible, strict=True) if not beats]
+    if not kept:
+        return None, out
+    if out:
+        problem = build(_weighted([case for case, _ in kept]), machine(system))
+    return Group(system, engine, problem, tuple(record for _, record in kept)), out
+
+
+def beats_light(problem: Problem) -> NDArray[np.bool_]:
+    """Cases of which any measured time is below what every peak reached would take."""
+    with np.errstate(invalid="ignore"):
+        least = predict(problem, Rates.ideal())
+        faster = problem.observed * FASTER_THAN_LIGHT < least
+    return np.asarray(faster.any(axis=1))
+
+
+def _weighted(cases: list[Case]) -> list[Case]:
+    """Models with many rows must not drown the others: weight falls with the root of their number."""
+    counts = Counter(case.group for case in cases)
+    middle = float(np.median(list(counts.values())))
+    return [case._replace(weight=(middle / counts[case.group]) ** 0.5) for case in cases]
+
+
+def plan_of(case: Case) -> Plan:
+    """The plan of a case (for reports)."""
+    return case.plan
