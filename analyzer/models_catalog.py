@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parent / "catalog" / "models"
 NAMES = FOLDER.parent / "model_names.json"
 
 QUANTIZED_SUFFIXES = {
+    "-fp8-static-pertensor": "fp8",
     "-fp8-dynamic": "fp8",
     "-fp8": "fp8",
     "-nvfp4": "nvfp4",
@@ -147,14 +148,22 @@ def _read_file(path: Path) -> tuple[dict[str, Any], str]:
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
         raise ConfigError(f"{file}: no such file")
+    config = _json_object(file)
+    beside = file.parent / "hf_quant_config.json"
+    if file.name == "config.json" and beside.is_file() and "quantization_config" not in config:
+        config["quantization_config"] = {"quant_method": "modelopt", **_json_object(beside)}
+    return config, str(file.parent.name if file.name == "config.json" else file.stem)
+
+
+def _json_object(file: Path) -> dict[str, Any]:
     try:
         # Python's own reader: released files hold bare Infinity, which is not JSON.
-        config = json.loads(file.read_bytes())
+        parsed = json.loads(file.read_bytes())
     except ValueError as error:
         raise ConfigError(f"{file}: not JSON: {error}") from None
-    if not isinstance(config, dict):
+    if not isinstance(parsed, dict):
         raise ConfigError(f"{file}: must hold one JSON object")
-    return config, str(file.parent.name if file.name == "config.json" else file.stem)
+    return parsed
 
 
 def _download(hub_id: str) -> dict[str, Any]:

@@ -105,6 +105,7 @@ ALIASES: dict[str, str] = {
     "minimax_m1": "minimax",
     "minimax_m3": "minimax_m3_vl_text",
     "deepseek_v3_2": "deepseek_v32",
+    "deepseek_ref": "deepseek_v4",
     "qwen3_vl_text": "qwen3",
     "qwen3_vl_moe_text": "qwen3_moe",
     "qwen2_vl_text": "qwen2",

@@ -101,6 +101,13 @@ def test_a_broken_file_is_a_clear_error(tmp_path: Path) -> None:
         Model.from_hf(file)
 
 
+def test_a_quantisation_file_beside_the_configuration_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    quantization = {"quantization": {"quant_algo": "NVFP4"}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(quantization))
+    assert Model.from_hf(tmp_path).native_weights == "nvfp4"
+
+
 def test_a_hub_id_without_the_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
