@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from analyzer.errors import DataError
+from analyzer.errors import DataError, nearest
 from analyzer.records import Record, Scalar
 from analyzer.strict import decode_toml, read_csv_rows
 from calibration.corpus.load import tables_of
-from calibration.corpus.mapping import STANDARD_COLUMNS, Column, Mapping
+from calibration.corpus.mapping import STANDARD_COLUMNS, Column, Mapping, field_type
 from calibration.corpus.reading import Reader, read_table
 
 MAPPING_FILE = "mapping.toml"
@@ -36,6 +36,11 @@ _CHAT_COLUMNS: dict[str, Column] = {
 _CHAT_NEEDS = ("input_tokens", "output_tokens", "E2E", "TTFT", "TPOT")
 _CHAT_TEXT = "input_text"
 """Prompts are other people's words: left unread."""
+
+_OWN_METRICS = {
+    name for name, column in STANDARD_COLUMNS.items() if field_type(column.field) is None
+}
+"""Columns of the corpus's own that hold figures."""
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +81,9 @@ def read_perf_dir(
             skipped.append(Skipped(path=str(path), reason=mapping))
             continue
         assumed.extend(remark)
-        strict = reader or Reader(refuse_duplicates=True)
-        records.extend(read_table(path, mapping, strict))
+        found = read_table(path, mapping, reader or Reader(refuse_duplicates=True))
+        _require_names(path, found)
+        records.extend(found)
     if not records:
         raise DataError(_nothing_read(folder, skipped))
     return PerfDir(records=tuple(records), skipped=tuple(skipped), assumed=tuple(assumed))
@@ -103,12 +109,14 @@ def _mapping_for(
     header = _header(path)
     if all(name in header for name in _CHAT_NEEDS):
         return _chat_mapping(path, header, constants)
-    metrics = {"ttft_ms", "tpot_ms", "e2e_ms", "output_tok_s", "total_tok_s", "peak_mem_gb"}
-    if metrics & set(header) and all(name in STANDARD_COLUMNS for name in header):
+    if any(name.startswith("pred_") for name in header):
+        return "it holds predictions", []
+    if _OWN_METRICS & set(header):
         absent = {k: v for k, v in constants.items() if k not in header}
         return Mapping(title=path.stem, constants=absent), []
-    missing = ", ".join(name for name in _CHAT_NEEDS if name not in header)
-    return f"no {MAPPING_FILE} beside it, and chat.csv's columns are not all there ({missing})", []
+    missing = [f"'{n}'{nearest(n, header)}" for n in _CHAT_NEEDS if n not in header]
+    said = "chat.csv's columns are not all there: it lacks"
+    return f"no {MAPPING_FILE} is beside it, and {said} {', '.join(missing)}", []
 
 
 def _header(path: Path) -> list[str]:
@@ -128,9 +136,6 @@ def _chat_mapping(
         origin = f"the folder's name '{path.parent.name}'" if found else "nothing else being said"
         assumed.append(f"{path}: tp = {known['tp']} from {origin}")
     known.setdefault("gpus", known["tp"])
-    for name in ("hardware", "model"):
-        if not known.get(name):
-            raise DataError(f"{path}: no column gives the {name}; say which it is")
     mapping = Mapping(
         title=path.parent.name,
         constants=known,
@@ -138,6 +143,12 @@ def _chat_mapping(
         ignore=(_CHAT_TEXT,),
     )
     return mapping, assumed
+
+
+def _require_names(path: Path, records: list[Record]) -> None:
+    for name in ("hardware", "model"):
+        if not all(getattr(record.scenario, name) for record in records):
+            raise DataError(f"{path}: not every row gives the {name}; say which it is")
 
 
 def _nothing_read(folder: str | Path, skipped: list[Skipped]) -> str:
