@@ -46,7 +46,8 @@ class Op(NamedTuple):
     """2 per multiply-add of matrix multiplications; in `elementwise` rows one per operation."""
     weight_B: Number = 0.0
     weight_bits: Number = 16.0
-    """Bits that one weight takes in memory; 4-bit kernels stream less well than 16-bit ones."""
+    """Bits that one weight takes in memory, or one cached value in attention; narrow kernels stream
+    less well than wide ones."""
     act_B: Number = 0.0
     """Activations read and written."""
     kv_B: Number = 0.0

@@ -123,6 +123,7 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
         groups=segment.sequences * shape.kv_heads,
         heads_per_group=shape.heads / shape.kv_heads,
         compute=work.layout.attention_compute,
+        weight_bits=work.layout.kv_B * 8.0,
         vector_flops=SOFTMAX_FLOPS * heads * pairs,
     )
 

@@ -155,6 +155,7 @@ def _score(work: Work, kind: CompressedAttention, segment: Segment, seen: Seen) 
         heads_per_group=heads,
         launches=2.0,
         compute=work.layout.attention_compute,
+        weight_bits=work.layout.kv_B * 8.0,
         vector_flops=scores * (3.0 * heads + 1.0),
     )
 
@@ -177,6 +178,7 @@ def _attend(
         groups=segment.sequences,
         heads_per_group=heads,
         compute=work.layout.attention_compute,
+        weight_bits=work.layout.kv_B * 8.0,
         vector_flops=SOFTMAX_FLOPS * pairs,
     )
 

@@ -34,7 +34,7 @@ def weights_B(
 
     They are what a step reads that touches everything, but for tables, of which a step reads rows;
     layers whose weights are another's, stored once; and a head tied to an embedding beside it.
-    `with_prediction` adds the multi-token-prediction layers.
+    `with_prediction` adds the multi-token-prediction layers. Active adapters are included.
     """
     work = survey(model, _EVERYTHING, layout)
     chosen = list(model.layers if layers is None else model.layers[layers])

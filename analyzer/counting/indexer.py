@@ -55,5 +55,6 @@ def _score(work: Work, indexer: Indexer, position: int) -> Op:
         heads_per_group=heads,
         launches=2.0,
         compute=work.layout.attention_compute,
+        weight_bits=work.layout.kv_B * 8.0,
         vector_flops=segment.sequences * pairs * (3.0 * heads + 1.0),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyzer.counting.numeric import pick, possible
-from analyzer.counting.work import Work, compute_B
+from analyzer.counting.work import Work, compute_B, narrowed_B
 from analyzer.optable import Number, Op
 
 ROUTER = "moe.router"
@@ -80,18 +80,25 @@ def quantisation(work: Work, ops: Sequence[Op]) -> list[Op]:
         flops = sum(_narrow_weights(op) for op in ops) * layout.dequant_flops
         rows.append(Op("dequantise", "elementwise", flops=flops, launches=0.0))
     if possible(layout.quantise_activations != 0):
-        inputs = sum(op.m * op.k * op.groups for op in ops if _is_linear(op))
-        wanted = pick(layout.quantise_activations, 1.0, 0.0)
-        rows.append(
-            Op(
-                "quantise",
-                "elementwise",
-                flops=_QUANTISE_FLOPS * inputs * wanted,
-                act_B=inputs * (work.act_B + work.input_B) * wanted,
-                launches=sum(1.0 for op in ops if _is_linear(op)) * wanted,
-            )
-        )
+        rows.append(_narrow_activations(work, [op for op in ops if _is_linear(op)]))
     return rows
+
+
+def _narrow_activations(work: Work, ops: Sequence[Op]) -> Op:
+    """What narrow multiplications read, read wide and written narrow, one kernel before each."""
+    wanted, act_B = work.layout.quantise_activations, work.act_B
+    values: Number = 0.0
+    moved_B: Number = 0.0
+    launches: Number = 0.0
+    for op in ops:
+        narrow_B = narrowed_B(act_B, op.compute, wanted)
+        narrowed = narrow_B < act_B
+        inputs = pick(narrowed, op.m * op.k * op.groups, 0.0)
+        values = values + inputs
+        moved_B = moved_B + inputs * (act_B + narrow_B)
+        launches = launches + pick(narrowed, 1.0, 0.0)
+    flops = _QUANTISE_FLOPS * values
+    return Op("quantise", "elementwise", flops=flops, act_B=moved_B, launches=launches)
 
 
 def _is_linear(op: Op) -> bool:

@@ -133,5 +133,6 @@ def _attend(work: Work, kind: MLA, heads: Number, segment: Segment, absorbed: An
         groups=sequences * pick(absorbed, 1.0, heads),
         heads_per_group=pick(absorbed, heads, 1.0),
         compute=work.layout.attention_compute,
+        weight_bits=work.layout.kv_B * 8.0,
         vector_flops=SOFTMAX_FLOPS * sequences * heads * pairs,
     )

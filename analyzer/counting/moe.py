@@ -13,7 +13,7 @@ from analyzer.counting.communication import collective
 from analyzer.counting.elementwise import GATED, PLAIN, apply
 from analyzer.counting.ffn import feed_forward
 from analyzer.counting.linear import ROUTER, linear, wide_linear
-from analyzer.counting.numeric import both, larger, negate, pick
+from analyzer.counting.numeric import both, larger, negate, pick, possible
 from analyzer.counting.routing import Load, distinct_ranks, load
 from analyzer.counting.work import Work, narrowed_B
 from analyzer.model import MoE
@@ -107,21 +107,26 @@ def _route(work: Work, kind: MoE, busiest: Load) -> Op:
 
 def _travel(work: Work, kind: MoE, deal: Deal, busiest: Load) -> list[Op]:
     """Tokens to the experts' ranks, the experts, and the results back."""
-    layout, width = work.layout, float(kind.latent or work.hidden)
+    width = float(kind.latent or work.hidden)
     pooled_B = work.tokens * deal.gathered * width * work.act_B
     apart = deal.gathered > 1
-    values = work.all_tokens / layout.ep * distinct_ranks(kind.experts, kind.top_k, layout.ep)
-    values = values * width
-    stride = larger(layout.tp / layout.ep, 1.0)
+    local = work.local
     return [
-        *collective("moe.pool", "all_gather", pooled_B, deal.gathered, apart, work.local),
-        *collective(
-            "moe.dispatch", "all_to_all", values * work.input_B, layout.ep, deal.sent, stride
-        ),
+        *collective("moe.pool", "all_gather", pooled_B, deal.gathered, apart, local),
+        *_all_to_all(work, kind, deal, "moe.dispatch", width * work.input_B),
         *_experts(work, kind, deal, busiest, width),
-        *collective("moe.combine", "all_to_all", values * work.act_B, layout.ep, deal.sent, stride),
-        *collective("moe.unpool", "reduce_scatter", pooled_B, deal.gathered, apart, work.local),
+        *_all_to_all(work, kind, deal, "moe.combine", width * work.act_B),
+        *collective("moe.unpool", "reduce_scatter", pooled_B, deal.gathered, apart, local),
     ]
+
+
+def _all_to_all(work: Work, kind: MoE, deal: Deal, name: str, token_B: Number) -> list[Op]:
+    """A rank's share of the tokens, once to each rank that holds any of a token's experts."""
+    if not possible(deal.sent):
+        return []
+    ranks = work.layout.ep
+    sent = work.all_tokens / ranks * distinct_ranks(kind.experts, kind.top_k, ranks)
+    return collective(name, "all_to_all", sent * token_B, ranks, deal.sent, deal.cut)
 
 
 def _experts(work: Work, kind: MoE, deal: Deal, busiest: Load, width: float) -> list[Op]:
