@@ -49,6 +49,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"flexgen", "flexgen"),
     (r"accelerate", "accelerate"),
     (r"fastertransformer", "fastertransformer"),
+    (r"megatron", "megatron-lm"),
     (r"lmdeploy|turbomind", "lmdeploy"),
     (r"llama\.?cpp", "llama.cpp"),
     (r"sglang", "sglang"),
