@@ -1,0 +1,41 @@
+# Everything here works on a fresh machine with Python 3.11 and nothing else.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Processes that share few cores do better with one thread each.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: calibrate test lint bench clean
+
+calibrate: $(VENV)/.core          ## install the core only, then fit the RTX 3090 to its measurements
+	$(BIN)/calibrate --system RTX3090
+
+test: $(VENV)/.test               ## install what the tests need (CPU torch included) and run them
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint               ## style, types, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.core              ## print how fast predictions are
+	$(BIN)/python -m bench
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[profile,test]'
+	touch $@ $(VENV)/.core
+
+$(VENV)/.lint: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[profile,test,lint]'
+	touch $@ $(VENV)/.core $(VENV)/.test
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
