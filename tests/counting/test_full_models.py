@@ -17,7 +17,7 @@ from analyzer.counting.footprint import weights_B
 from analyzer.hf.registry import from_config
 from analyzer.model import Model
 
-from . import families, oracle
+from . import oracle, released
 from .explained import core_flops, masked_core_flops, matrix_flops
 
 LAYOUT = Layout(absorb_mla=False, state_B=4.0)
@@ -67,7 +67,7 @@ EXPANDED_DECODE = 2e-5
 
 
 def model(name: str) -> Model:
-    return from_config(families.full(name).to_dict(), name)
+    return from_config(released.full(name).to_dict(), name)
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -96,11 +96,11 @@ def test_recorded_decode(name: str) -> None:
     assert flops == pytest.approx(truth.decode_flops, rel=allowed)
 
 
-@pytest.mark.parametrize("name", families.FULL)
+@pytest.mark.parametrize("name", released.FULL)
 def test_against_transformers_now(name: str) -> None:
     """The installed transformers agrees to the last FLOP; the head runs on one position."""
     new, ours = 96, model(name)
-    built = oracle.build(families.full(name))
+    built = oracle.build(released.full(name))
     prefill = oracle.run(built, 1, new)
     table = count(ours, steps.prefill(1, new), LAYOUT)
     assert matrix_flops(table) + masked_core_flops(ours, 1, new, 0) == pytest.approx(
@@ -122,3 +122,17 @@ def test_a_server_spends_less_than_transformers() -> None:
     linear = matrix_flops(count(ours, steps.decode(1, 0), Layout()))
     assert flops == pytest.approx(linear + 61 * per_layer, rel=1e-12)
     assert flops < 0.075 * RECORDED["DeepSeek-V3"].decode_flops
+
+
+def test_deepseek_on_six_nodes_of_eight() -> None:
+    """tp=8, pp=6: 671 B parameters in all, and no collective spans more than the 8 ranks."""
+    ours, step = model("DeepSeek-V3"), steps.decode(8, PROMPT)
+    cuts = [slice(start, start + 11) for start in range(0, 61, 11)]
+    ends = [(cut.start == 0, cut.stop >= 61) for cut in cuts]
+    held = [weights_B(ours, Layout(), cut, *end) for cut, end in zip(cuts, ends, strict=True)]
+    assert sum(held) == 2 * RECORDED["DeepSeek-V3"].parameters
+    for cut, end in zip(cuts, ends, strict=True):
+        table = count(ours, step, Layout(tp=8.0), cut, *end)
+        used = [row for row, kind in enumerate(table.collectives) if kind != "none"]
+        assert used
+        assert set(table.ranks[used]) == {8.0}
