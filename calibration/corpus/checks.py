@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from pathlib import Path
 
 import msgspec
 
@@ -83,6 +84,11 @@ def _with_ttft_repaired(record: Record, outputs: float, late: float) -> Record:
     return flagged(changed, make_flag("late_stamp", f"{late:.2f}", ("ttft_s",)))
 
 
+def place_in_table(where: str, line: int) -> str:
+    """The place of a row that no column of its own gives a place to."""
+    return f"{Path(where).name} line {line}"
+
+
 def check_table(
     records: list[Record], lines: list[int], where: str, *, refuse_duplicates: bool
 ) -> list[Record]:
@@ -100,7 +106,7 @@ def _with_duplicates_flagged(
     seen: dict[object, int] = {}
     checked: list[Record] = []
     for record, line in zip(records, lines, strict=True):
-        key = _sameness(record, line)
+        key = _sameness(record, line, where)
         first = seen.setdefault(key, line)
         if first == line:
             checked.append(record)
@@ -111,9 +117,9 @@ def _with_duplicates_flagged(
     return checked
 
 
-def _sameness(record: Record, line: int) -> object:
+def _sameness(record: Record, line: int, where: str) -> object:
     place = record.provenance.place
-    own_place = "" if place.endswith(f"line {line}") else place
+    own_place = "" if place == place_in_table(where, line) else place
     case = tuple(sorted(record.case.items(), key=lambda item: item[0]))
     return record.scenario, tuple(record.metrics.items()), case, own_place
 

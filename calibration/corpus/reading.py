@@ -16,7 +16,7 @@ import msgspec
 from analyzer.errors import ConfigError, DataError, InputError
 from analyzer.records import Flag, Pool, Provenance, Record, Scenario
 from analyzer.strict import TableSource, read_csv_rows
-from calibration.corpus.checks import check_row, check_table
+from calibration.corpus.checks import check_row, check_table, place_in_table
 from calibration.corpus.conversion import Draft, apply_rates
 from calibration.corpus.mapping import Document, Mapping, Rule, Source
 from calibration.corpus.setters import Setter, apply_constants, compile_columns
@@ -41,12 +41,10 @@ def read_table(
     path: str | Path,
     mapping: Mapping,
     reader: Reader = Reader(),  # noqa: B008
-    *,
-    place: str = "",
 ) -> list[Record]:
-    """All rows of one CSV as records, checked; `place` is put before each row's own place."""
+    """All rows of one CSV as records, checked."""
     where = str(path)
-    table = _Table(where, mapping, reader, place)
+    table = _Table(where, mapping, reader)
     records: list[Record] = []
     lines: list[int] = []
     for line_no, row in read_csv_rows(path, delimiter=mapping.delimiter):
@@ -58,10 +56,9 @@ def read_table(
 class _Table:
     """One file's mapping, compiled when its first row shows the columns."""
 
-    def __init__(self, where: str, mapping: Mapping, reader: Reader, place: str) -> None:
+    def __init__(self, where: str, mapping: Mapping, reader: Reader) -> None:
         self.where = where
         self.mapping = mapping
-        self.place = place
         self.base_scenario: dict[str, Any] = {}
         self.base_case: dict[str, Any] = {}
         apply_constants(mapping.constants, self.base_scenario, self.base_case, where)
@@ -152,12 +149,10 @@ class _Table:
         if document is None:
             raise at.error("document", f"'{key}' is not among the source's documents")
         source = self.mapping if isinstance(self.mapping, Source) else None
-        own_place = book.get("place", "")
         return Provenance(
             source=source.name if source else (self.mapping.title or Path(self.where).stem),
             document=document.name,
-            place=" ".join(part for part in (self.place, own_place) if part)
-            or f"line {at.line_no}",
+            place=book.get("place") or place_in_table(self.where, at.line_no),
             licence=source.licence if source else "",
             date=document.date or self.mapping.date,
             commit=document.commit,
