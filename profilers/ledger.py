@@ -26,10 +26,20 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, standing: Iterable[Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live_B = 0.0
-        self.peak_B = 0.0
-        self._known: dict[int, int] = {}
         self._standing = {tensor.untyped_storage()._cdata for tensor in standing}
+        self._views: dict[int, int] = {}
+        self._serial: dict[int, int] = {}
+        self._changes: list[tuple[int, int]] = []
+
+    def peak_B(self, without: Iterable[Any] = ()) -> float:
+        """Most bytes alive at once, not counting the storages of the tensors `without`."""
+        left_out = {self._serial.get(tensor.untyped_storage()._cdata) for tensor in without}
+        live = peak = 0
+        for serial, nbytes in self._changes:
+            if serial not in left_out:
+                live += nbytes
+                peak = max(peak, live)
+        return float(peak)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -41,22 +51,22 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _enter(self, tensor: Any) -> None:
         storage = tensor.untyped_storage()
-        address = storage._cdata
+        address, nbytes = storage._cdata, storage.nbytes()
         if address in self._standing:
             return
-        if address not in self._known:
-            self._known[address] = 0
-            self.live_B += storage.nbytes()
-            self.peak_B = max(self.peak_B, self.live_B)
-        self._known[address] += 1
-        weakref.finalize(tensor, self._leave, address, storage.nbytes())
+        if address not in self._views:
+            self._views[address] = 0
+            self._serial[address] = len(self._changes)
+            self._changes.append((self._serial[address], nbytes))
+        self._views[address] += 1
+        weakref.finalize(tensor, self._leave, address, nbytes)
 
     def _leave(self, address: int, nbytes: int) -> None:
         """One view of a storage is gone; the storage is gone with its last view."""
-        self._known[address] -= 1
-        if self._known[address] == 0:
-            del self._known[address]
-            self.live_B -= nbytes
+        self._views[address] -= 1
+        if self._views[address] == 0:
+            del self._views[address]
+            self._changes.append((self._serial.pop(address), -nbytes))
 
 
 def _tensors_in(tree: Any) -> list[Any]:

@@ -40,21 +40,20 @@ def _account(case: Case, bench: Workbench) -> Outcome:
     prompt = token_ids(bench, batch, length, int(config.vocab_size))
     keep = 0 if case.case["logits"] == "all" else 1
     model(input_ids=prompt[:, :1], use_cache=False, logits_to_keep=1)  # loads the libraries
-    ledger, peak_B, cache, logits_B = _forward(model, prompt, keep, bench)
-    kv_B = float(sum(tensor.nbytes for tensor in _tensors(cache)))
-    activations_B = max(0.0, ledger.peak_B - kv_B - logits_B)
+    ledger, peak_B, cached, logits = _forward(model, prompt, keep, bench)
+    ledger_B = ledger.peak_B()
     metrics = {
         "weights_B": weights_B,
-        "kv_cache_B": kv_B,
-        "logits_B": logits_B,
-        "activations_B": activations_B,
-        "workspace_B": max(0.0, peak_B - ledger.peak_B),
-        "peak_mem_B": resident_B + max(peak_B, ledger.peak_B),
+        "kv_cache_B": float(sum(tensor.nbytes for tensor in cached)),
+        "logits_B": float(logits.nbytes),
+        "activations_B": ledger.peak_B(without=[*cached, logits]),
+        "workspace_B": max(0.0, peak_B - ledger_B),
+        "peak_mem_B": resident_B + max(peak_B, ledger_B),
         **_device_figures(bench),
     }
     notes: dict[str, Scalar] = {
         "quality": "ok",
-        "ledger_peak_B": ledger.peak_B,
+        "ledger_peak_B": ledger_B,
         "weights_with_rounding_B": resident_B,
         "kv_cache_after_tokens": length,
     }
@@ -63,23 +62,23 @@ def _account(case: Case, bench: Workbench) -> Outcome:
 
 def _forward(
     model: Any, prompt: Any, keep: int, bench: Workbench
-) -> tuple[Ledger, float, Any, float]:
-    """(ledger, allocator's peak beyond what stood before, cache, bytes of logits) of a prefill.
+) -> tuple[Ledger, float, list[Any], Any]:
+    """(ledger, allocator's peak beyond what stood before, cached tensors, logits) of a prefill.
 
     Run twice: the ledger slows the pass and must not be in the allocator's figure.
     """
     from transformers import DynamicCache
 
-    def prefill() -> tuple[Any, float]:
+    def prefill() -> tuple[list[Any], Any]:
         cache = DynamicCache(config=model.config)
         out = model(input_ids=prompt, past_key_values=cache, use_cache=True, logits_to_keep=keep)
-        return cache, float(out.logits.nbytes)
+        return list(_tensors(cache)), out.logits
 
-    peak_B = allocator_peak_B(lambda: prefill(), bench)
+    peak_B = allocator_peak_B(prefill, bench)
     bench.free()
     with Ledger([*model.parameters(), *model.buffers(), prompt]) as ledger:
-        cache, logits_B = prefill()
-    return ledger, peak_B, cache, logits_B
+        cached, logits = prefill()
+    return ledger, peak_B, cached, logits
 
 
 def _tensors(cache: Any) -> Iterator[Any]:

@@ -33,6 +33,7 @@ from profilers.stopping import Rules
 
 OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
 FATAL_WORDS = ("cuda error", "device-side assert", "illegal memory access", "nccl error")
+FATAL_EXIT = 70
 UNSUPPORTED_WORDS = ("not implemented", "not supported", "no kernel", "unsupported")
 
 
@@ -123,6 +124,9 @@ def run(measurer: Measurer) -> None:
             data = data[os.write(answers, data) :]
 
     serve(measurer, _lines_until_parent_ends(sys.stdin.buffer), answer)
+    sys.stderr.write("ended itself: after that error the device cannot be trusted\n")
+    sys.stderr.flush()
+    os._exit(FATAL_EXIT)  # a device in an unknown state may hang an orderly end
 
 
 def main() -> None:

@@ -116,7 +116,11 @@ class SubprocessWorker:
                     raise WorkerDied(self._last_words())
                 self._pending += part
         line, _, self._pending = self._pending.partition(b"\n")
-        reply: Reply = self._decoder.decode(line)
+        try:
+            reply: Reply = self._decoder.decode(line)
+        except msgspec.DecodeError:
+            shown = redact(line.decode(errors="replace"))[:80]
+            raise WorkerDied(f"the worker answered what is no answer: {shown!r}") from None
         return reply
 
     def _last_words(self) -> str:
@@ -134,8 +138,13 @@ class SubprocessWorker:
 
 def start(device: str, threads: int | None, scratch: str) -> SubprocessWorker:
     """A worker on `device`, with its threads bound to cores before any library is loaded."""
-    environment = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    inherited = os.environ.get("PYTHONPATH", "")
+    environment = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), inherited])),
+        "PYTHONSAFEPATH": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
     if threads:
         environment |= {
             "OMP_NUM_THREADS": str(threads),
