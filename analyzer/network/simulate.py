@@ -108,8 +108,9 @@ def _advance(state: _State, number: int, passed: int, now: float, tail_s: float)
     flow_s = task.size_B / state.packets[number] / link.Bps
     state.free_s[index] = start_s + flow_s  # while a slow sender trickles, others may pass
     state.busy_s[index] += flow_s
-    through_s = max(start_s + flow_s, tail_s) + link.latency_s
-    heapq.heappush(state.queue, (start_s + link.latency_s, number, passed + 1, through_s))
+    late_s = link.latency_s + math.sqrt(link.ramp_s * task.size_B / link.Bps)
+    through_s = max(start_s + flow_s, tail_s) + late_s
+    heapq.heappush(state.queue, (start_s + late_s, number, passed + 1, through_s))
 
 
 def _compute(state: _State, number: int, now: float) -> None:

@@ -21,6 +21,9 @@ class Link(NamedTuple):
     name: str
     Bps: float
     latency_s: float
+    ramp_s: float = 0.0
+    """What sending on it costs beyond latency and bytes, as collectives.py's `ramp_s`: a message
+    of w seconds takes sqrt(ramp·w) longer."""
 
 
 class Dimension(NamedTuple):
@@ -33,6 +36,7 @@ class Dimension(NamedTuple):
     """Of each link: to one neighbour, to one peer, or to the switch."""
     latency_s: float
     """Of one hop; through a switch, in and out together."""
+    ramp_s: float = 0.0
 
 
 @dataclass
@@ -55,11 +59,11 @@ class Topology:
             self._routes[pair] = self.find_route(source, target) if source != target else ()
         return self._routes[pair]
 
-    def add(self, name: str, Bps: float, latency_s: float) -> int:
+    def add(self, name: str, Bps: float, latency_s: float, ramp_s: float = 0.0) -> int:
         """Append a link; its position."""
         if not (Bps > 0 and latency_s >= 0):
             raise ConfigError(f"link {name}: needs a bandwidth above 0 and a latency of 0 or more")
-        self.links.append(Link(name, Bps, latency_s))
+        self.links.append(Link(name, Bps, latency_s, ramp_s))
         return len(self.links) - 1
 
     def lines(self, dimension: int) -> list[list[int]]:
@@ -134,13 +138,13 @@ def _wire_switch(topology: Topology, spec: Dimension, line: list[int], wires: Wi
     if len(line) > 1:
         for rank in line:
             half_s = spec.latency_s / 2.0
-            wires[rank, -1, 0] = topology.add(f"{rank}→switch", spec.Bps, half_s)
+            wires[rank, -1, 0] = topology.add(f"{rank}→switch", spec.Bps, half_s, spec.ramp_s)
             wires[rank, 1, 0] = topology.add(f"switch→{rank}", spec.Bps, half_s)
 
 
 def _both_ways(topology: Topology, spec: Dimension, here: int, there: int, wires: Wires) -> None:
-    wires[here, there] = topology.add(f"{here}→{there}", spec.Bps, spec.latency_s)
-    wires[there, here] = topology.add(f"{there}→{here}", spec.Bps, spec.latency_s)
+    wires[here, there] = topology.add(f"{here}→{there}", *spec[2:])
+    wires[there, here] = topology.add(f"{there}→{here}", *spec[2:])
 
 
 def _along(here: int, there: int, size: int) -> list[int]:
@@ -168,9 +172,9 @@ _WIRE = {
 _PATH = {"ring": _around, "line": _along, "switch": _straight, "full": _straight}
 
 
-def switch(ranks: int, Bps: float, latency_s: float) -> Topology:
+def switch(ranks: int, Bps: float, latency_s: float, ramp_s: float = 0.0) -> Topology:
     """All ranks on one non-blocking switch; `Bps` per port and direction."""
-    return product([Dimension("switch", ranks, Bps, latency_s)])
+    return product([Dimension("switch", ranks, Bps, latency_s, ramp_s)])
 
 
 def ring(ranks: int, Bps: float, latency_s: float) -> Topology:

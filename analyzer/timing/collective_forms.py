@@ -48,6 +48,7 @@ PARAMETERS: dict[str, Parameter] = {
         Parameter("hop_s", "s", 0.0, 0.0, 0.0, 1e-3, "cost of a hop beyond the link's latency"),
         Parameter("custom_base_s", "s", 0.0, 0.0, 0.0, 1e-3, "fixed cost of one- and two-shot"),
         Parameter("custom_hop_s", "s", 0.0, 0.0, 0.0, 1e-3, "cost of a one- or two-shot's peer"),
+        Parameter("multicast_base_s", "s", 0.0, 0.0, 0.0, 1e-3, "fixed cost of in-switch sums"),
         Parameter("ramp_s", "s", 0.0, 0.0, 0.0, 1e-2, "wire time below which bandwidth is not met"),
         Parameter("link_eff", "share of peak", 1.0, 0.75, 0.01, 1.1, "bandwidth inside a node"),
         Parameter("multicast_eff", "share of peak", 1.0, 0.75, 0.01, 1.1, "with in-switch sums"),
@@ -63,6 +64,7 @@ class CollectiveParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     hop_s: Any = 0.0
     custom_base_s: Any = 0.0
     custom_hop_s: Any = 0.0
+    multicast_base_s: Any = 0.0
     ramp_s: Any = 0.0
     link_eff: Any = 1.0
     multicast_eff: Any = 1.0
@@ -144,13 +146,14 @@ ALGORITHMS: dict[str, dict[str, Callable[[Array], Shape]]] = {
 """Per kind: the algorithm's hops and bytes per byte of payload (payloads as in optable.Op)."""
 
 LIBRARY = {
-    "all_reduce": ("ring", "tree", "multicast"),
+    "all_reduce": ("ring", "multicast"),
     "all_gather": ("ring",),
     "reduce_scatter": ("ring",),
     "all_to_all": ("direct",),
     "p2p": ("direct",),
 }
-"""What NCCL chooses among; the rest are custom kernels and textbook forms."""
+"""What NCCL chooses among in a node (trees only join nodes: measured latencies grow as the ring's
+do); the rest are custom kernels and textbook forms."""
 
-ENGINE = {**LIBRARY, "all_reduce": ("ring", "tree", "multicast", "one_shot", "two_shot")}
+ENGINE = {**LIBRARY, "all_reduce": ("ring", "multicast", "one_shot", "two_shot")}
 """What a serving engine with a custom all-reduce chooses among."""

@@ -129,6 +129,8 @@ def _fastest(
 def _seconds(shape: Shape, payload: Array, n: Array, on: _Level, params: CollectiveParams) -> Array:
     if shape.custom:  # ranks are read in turn, though all at once on the wire
         fixed_s = params.custom_base_s + params.custom_hop_s * (n - 1.0)
+    elif shape.multicast:
+        fixed_s = params.multicast_base_s
     else:
         fixed_s = params.base_s + params.hop_s * shape.hops
     eff = on.multicast_eff if shape.multicast else on.eff

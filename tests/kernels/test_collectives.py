@@ -109,7 +109,9 @@ def test_host_path_shared_link_and_pairs() -> None:
 
 
 def test_the_engine_takes_the_fastest() -> None:
-    custom = CollectiveParams(base_s=15e-6, hop_s=1e-6, custom_base_s=4e-6, custom_hop_s=0.2e-6)
+    custom = CollectiveParams(
+        base_s=15e-6, hop_s=1e-6, multicast_base_s=2e-5, custom_base_s=4e-6, custom_hop_s=2e-7
+    )
     payload = np.geomspace(1e3, 1e9, 30)
     library = collective_time("all_reduce", payload, 8, NODE, custom)
     engine = collective_time("all_reduce", payload, 8, NODE, custom, "engine")
