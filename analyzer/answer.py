@@ -1,0 +1,164 @@
+"""A prediction with all that must be said beside it: its basis, its interval, its warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from analyzer import precision
+from analyzer.basis import Basis, Interval
+from analyzer.calibrated import Hull
+from analyzer.engines import EngineClass, engine
+from analyzer.model import Model
+from analyzer.plan import Plan, layout
+from analyzer.predict import Prediction, predict
+from analyzer.resolve import activation_format, cache_format
+from analyzer.system import System
+from analyzer.workload import Workload
+
+
+class Answer(NamedTuple):
+    """What was asked and what came of it. Numbers may be arrays, as in `Prediction`."""
+
+    model: Model
+    system: System
+    plan: Plan
+    workload: Workload
+    arrival: str
+    basis: Basis
+    prediction: Prediction
+    warnings: tuple[str, ...]
+
+    def interval(self, metric: str) -> Interval | None:
+        """The measured interval around one metric of the prediction."""
+        values = (
+            self.prediction.memory.total_B
+            if metric == "peak_mem_B"
+            else getattr(self.prediction, metric)
+        )
+        return self.basis.interval(metric, values)
+
+
+def answer(
+    model: Model,
+    system: System,
+    plan: Plan,
+    workload: Workload,
+    basis: Basis,
+    arrival: str = "static",
+) -> Answer:
+    """Predict, and say how far to trust it."""
+    settled = settle(plan, model, basis)
+    check_arithmetic(settled, model, system)
+    found = predict(model, system, settled, workload, basis.rates, arrival)
+    said = [
+        *basis.warnings,
+        *_about_arithmetic(settled, model, system),
+        *_about_room(found, workload),
+        *_about_hull(basis, settled, model, workload, arrival),
+    ]
+    return Answer(model, system, settled, workload, arrival, basis, found, tuple(said))
+
+
+def settle(plan: Plan, model: Model, basis: Basis) -> Plan:
+    """The plan with what it leaves open decided: the engine's habits, the formats."""
+    name = plan.engine or (basis.calibration.engine if basis.calibration else "")
+    kind = engine(name)
+    weights = plan.weights or model.native_weights
+    return msgspec.structs.replace(
+        plan,
+        engine=name,
+        weights=weights,
+        kv=cache_format(plan.kv, weights, kind),
+        micro_batches=plan.micro_batches if kind.pipelined else 1,
+        chunk_tokens=kind.chunk_tokens if plan.chunk_tokens is None else plan.chunk_tokens,
+        fused=kind.fused,
+    )
+
+
+def formats(model: Model, kind: EngineClass, weights: str, kv: str, activations: str) -> Plan:
+    """A one-device plan with the formats that are stated, and the usual ones where none is."""
+    stored = weights or model.native_weights
+    return Plan(
+        weights=stored,
+        activations=activations or activation_format(stored),
+        kv=cache_format(kv, stored, kind),
+        engine=kind.name,
+    )
+
+
+def check_arithmetic(plan: Plan, model: Model, system: System) -> None:
+    """Refuse formats that the device cannot compute in at all."""
+    for dtype in _arithmetic(plan, model):
+        system.device.execution(dtype)
+
+
+def _arithmetic(plan: Plan, model: Model) -> tuple[str, ...]:
+    from analyzer.optable import COMPUTE
+
+    laid = layout(model, plan)
+    codes = {laid.compute, laid.attention_compute, laid.head_compute}
+    if laid.expert_compute is not None:
+        codes.add(laid.expert_compute)
+    return tuple(COMPUTE[int(code)] for code in sorted(codes))
+
+
+def _about_arithmetic(plan: Plan, model: Model, system: System) -> Iterator[str]:
+    for dtype in _arithmetic(plan, model):
+        runs = system.device.execution(dtype).dtype
+        if runs != dtype and {runs, dtype} != {"bf16", "fp16"}:
+            yield f"{system.device.name} has no {dtype} arithmetic: computed in {runs}"
+
+
+def _about_room(found: Prediction, workload: Workload) -> Iterator[str]:
+    waiting = np.asarray(found.running) < np.asarray(workload.batch)
+    if np.any(waiting):
+        fits = float(np.min(found.running))
+        asked = float(np.max(np.broadcast_to(workload.batch, waiting.shape)[waiting]))
+        yield f"{fits:.0f} of {asked:.0f} sequences fit the memory at once; the others wait"
+
+
+def _about_hull(
+    basis: Basis, plan: Plan, model: Model, load: Workload, arrival: str
+) -> Iterator[str]:
+    hull = basis.calibration.hull if basis.calibration else None
+    if hull is None:
+        return
+    asked = {
+        "batch": load.batch,
+        "input_tokens": load.input_tokens,
+        "output_tokens": load.output_tokens,
+        "devices": plan.devices,
+    }
+    for name, values in asked.items():
+        low, high = getattr(hull, name)
+        outside = outside_of(hull, name, values)
+        if np.any(outside):
+            first = float(np.asarray(values, dtype=np.float64)[outside].flat[0])
+            yield (
+                f"extrapolates: {name} {first:g} lies outside of the measured {low:g} to {high:g}"
+            )
+    yield from _about_kinds(hull, plan, arrival)
+
+
+def _about_kinds(hull: Hull, plan: Plan, arrival: str) -> Iterator[str]:
+    seen = {precision.lookup(name).name for name in hull.weights if name}
+    mine = precision.lookup(plan.weights).name
+    if seen and mine not in seen and not {mine, *seen} <= {"bf16", "fp16"}:
+        yield f"extrapolates: {mine} weights; measured were {', '.join(sorted(seen))}"
+    if (
+        hull.arrivals
+        and arrival not in hull.arrivals
+        and not (arrival == "static" and "single" in hull.arrivals)
+    ):
+        yield f"extrapolates: {arrival} arrivals; measured were {', '.join(hull.arrivals)}"
+
+
+def outside_of(hull: Hull, name: str, values: Any) -> Any:
+    """Where values leave the measured range; a hair's breadth of rounding is allowed."""
+    low, high = getattr(hull, name)
+    numbers = np.asarray(values, dtype=np.float64)
+    return (numbers < low * (1 - 1e-9)) | (numbers > high * (1 + 1e-9))

@@ -1,0 +1,133 @@
+"""On what a prediction rests: its rates, whose measurements they come from, and what that implies.
+
+`calibrated` looks for the calibration of a system and an engine; `given` reads rates from a file;
+`single`, `ideal` and `uncalibrated` need no measurements. Whatever the choice, the basis says it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.calibrated import Calibration, find
+from analyzer.errors import ConfigError
+from analyzer.records_arrival import FIXED_BATCHES
+from analyzer.strict import convert, decode_toml
+from analyzer.system import System
+from analyzer.timing.rates import DEFAULT_EFFICIENCY, Rates
+
+Array = NDArray[np.float64]
+
+ORIGINS = {
+    "calibrated": "fitted to measurements of this system and engine",
+    "prior": "the measurements could not tell; taken from other systems",
+    "default": f"nobody measured it: {DEFAULT_EFFICIENCY:g} of the peak, or no cost",
+    "ideal": "the speed of light",
+    "given": "given by the user",
+}
+"""Where a rate may come from."""
+
+BANDED_BY = {
+    "ttft_s": ("ttft_s", False),
+    "tpot_s": ("tpot_s", False),
+    "e2e_s": ("e2e_s", False),
+    "prefill_tok_s": ("ttft_s", True),
+    "decode_tok_s": ("tpot_s", True),
+    "total_tok_s": ("e2e_s", True),
+    "peak_mem_B": ("peak_mem_B", False),
+}
+"""Which measured band bounds a metric, and whether the metric falls where that one rises."""
+
+
+class Basis(NamedTuple):
+    """Rates with their origin."""
+
+    rates: Rates
+    label: str
+    """In words: 'RTX3090/transformers@1a2b3c4d', 'uncalibrated', 'system_eff=0.6', ..."""
+    origin: str
+    """What `origin_of` says of rates that the calibration, if any, does not hold."""
+    calibration: Calibration | None = None
+    borrowed: bool = False
+    """True where the measurements are another engine's or other systems'."""
+    warnings: tuple[str, ...] = ()
+
+    def origin_of(self, rate: str) -> str:
+        """Which of ORIGINS one rate has."""
+        fitted = self.calibration.rates.get(rate) if self.calibration else None
+        if fitted is None:
+            return self.origin
+        return "calibrated" if fitted.identified and not self.borrowed else "prior"
+
+    def interval(self, metric: str, values: Any) -> Interval | None:
+        """Where a measurement of `metric` lies, given its prediction; None: not known."""
+        band_of, inverse = BANDED_BY[metric]
+        band = self.calibration.band(band_of) if self.calibration else None
+        if band is None:
+            return None
+        low, high = (1.0 / band.high, 1.0 / band.low) if inverse else (band.low, band.high)
+        return Interval(band.level, np.asarray(values) * low, np.asarray(values) * high)
+
+
+class Interval(NamedTuple):
+    """Bounds between which a share `level` of held-out measurements lay."""
+
+    level: float
+    low: Array
+    high: Array
+
+
+def calibrated(system: System, engine_class: str = "", arrival: str = "static") -> Basis:
+    """The calibration that serves a system ("" for whichever engine was measured best)."""
+    found = find(system.name, engine_class, arrival)
+    if found.calibration is None or found.calibration.system != system.name:
+        of_device = find(system.device.name, engine_class, arrival)
+        if of_device.calibration is not None and of_device.calibration.system == system.device.name:
+            found = of_device
+    if found.calibration is None:
+        return uncalibrated()._replace(warnings=found.warnings)
+    calibration = found.calibration
+    own = calibration.system in (system.name, system.device.name)
+    borrowed = not own or bool(engine_class and calibration.engine != engine_class)
+    return Basis(
+        calibration.to_rates(), calibration.id, "default", calibration, borrowed, found.warnings
+    )
+
+
+def uncalibrated() -> Basis:
+    """The customary share of every peak."""
+    return Basis(Rates.default(), "uncalibrated", "default")
+
+
+def ideal() -> Basis:
+    """Every peak reached and nothing else costs anything."""
+    return Basis(Rates.ideal(), "ideal", "ideal")
+
+
+def single(system_eff: float) -> Basis:
+    """One efficiency in (0, 1] for compute, memory and links alike."""
+    return Basis(Rates.single(system_eff), f"system_eff={system_eff:g}", "given")
+
+
+def given(path: str | Path) -> Basis:
+    """Rates from a file: a calibration, or a table of rates by name."""
+    document = decode_toml(path, dict[str, Any])
+    if isinstance(document.get("rates"), dict):
+        calibration = convert(document, Calibration, str(path))
+        return Basis(calibration.to_rates(), calibration.id, "default", calibration)
+    for name, value in document.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{path}: {name}: a rate is a number, not {value!r}")
+    try:
+        rates = Rates.default().with_values(**document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return Basis(rates, str(path), "given")
+
+
+def family_of(arrival: str) -> str:
+    """The closed form that an arrival is answered with."""
+    return "static" if arrival in FIXED_BATCHES else arrival

@@ -1,0 +1,155 @@
+"""Words of the command line that several commands share, and the nouns that they stand for."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+import msgspec
+
+from analyzer import basis
+from analyzer.answer import formats
+from analyzer.basis import Basis
+from analyzer.engines import ENGINES, engine
+from analyzer.errors import ConfigError, nearest
+from analyzer.model import Model
+from analyzer.models_catalog import load as load_model
+from analyzer.plan import LoRA, Plan, Speculation
+from analyzer.records_engine import engine_class
+from analyzer.system import System
+from analyzer.systems_catalog import load_system
+
+
+def declare_question(parser: ArgumentParser) -> None:
+    """Model and system."""
+    parser.add_argument("--model", help="catalog name, hub id, or a config.json")
+    parser.add_argument("--system", help="catalog name, a .toml file, or auto for this machine")
+
+
+def declare_plan(parser: ArgumentParser) -> None:
+    """Parallelism, formats, and what the engine does."""
+    layout = parser.add_argument_group("layout")
+    for name, meaning in (
+        ("--tp", "tensor-parallel ranks of one pipeline stage"),
+        ("--pp", "pipeline stages"),
+        ("--dp", "independent replicas"),
+        ("--ep", "ranks, among the tp ranks, that whole experts are dealt to"),
+        ("--attention-dp", "groups of the tp ranks that hold whole sequences in attention"),
+    ):
+        layout.add_argument(name, type=int, default=1, metavar="N", help=meaning)
+    layout.add_argument("--sequence-parallel", action="store_true", help="shard norms as well")
+    stored = parser.add_argument_group("formats (bf16, fp8, int4-awq-g128, nvfp4, ...)")
+    for name in ("--weights", "--kv", "--activations", "--compute"):
+        stored.add_argument(name, default="", metavar="FORMAT")
+    runs = parser.add_argument_group("engine")
+    runs.add_argument("--engine", default="", help="vllm, tensorrt-llm, sglang, transformers, ...")
+    runs.add_argument("--chunk", type=int, metavar="TOKENS", help="prompt tokens per step")
+    runs.add_argument("--spec-tokens", type=int, metavar="N", help="tokens drafted per step")
+    runs.add_argument("--acceptance", type=float, metavar="P", help="chance that one is accepted")
+    runs.add_argument("--draft", metavar="MODEL", help="draft model; none: drafting is free")
+    runs.add_argument("--lora-rank", type=int, metavar="R", help="rank of unmerged adapters")
+    runs.add_argument("--lora-adapters", type=int, default=1, metavar="N", help="active at once")
+
+
+def declare_basis(parser: ArgumentParser) -> None:
+    """Where rates come from."""
+    group = parser.add_argument_group("rates (default: the calibration of the system)")
+    one = group.add_mutually_exclusive_group()
+    one.add_argument("--system-eff", type=float, metavar="E", help="one efficiency in (0, 1]")
+    one.add_argument("--uncalibrated", action="store_true", help="0.6 of every peak")
+    one.add_argument("--ideal", action="store_true", help="the speed of light")
+    one.add_argument("--rates", metavar="FILE", help="a calibration, or rates by name, as TOML")
+
+
+def model_of(options: Namespace) -> Model:
+    """The model that is asked about."""
+    return load_model(_given(options, "model"))
+
+
+def system_of(options: Namespace) -> tuple[System, tuple[str, ...]]:
+    """The system that is asked about, and what was assumed where it was recognised."""
+    name = _given(options, "system")
+    if name != "auto":
+        return load_system(name), ()
+    from analyzer.detect import detect_system
+
+    found = detect_system()
+    return found.system, (f"recognised {found.system.name}", *found.assumptions)
+
+
+def _given(options: Namespace, name: str) -> str:
+    value: str | None = getattr(options, name)
+    if not value:
+        raise ConfigError(f"--{name} is missing")
+    return value
+
+
+def engine_of(options: Namespace) -> str:
+    """The class of the engine that is named; '' where none is."""
+    if not options.engine:
+        return ""
+    name = engine_class(options.engine)
+    if name not in ENGINES:
+        raise ConfigError(f"unknown engine {options.engine!r}{nearest(options.engine, ENGINES)}")
+    return name
+
+
+def plan_of(options: Namespace, model: Model) -> Plan:
+    """The plan that the options describe."""
+    kind = engine(engine_of(options))
+    stored = formats(model, kind, options.weights, options.kv, options.activations)
+    for name in ("tp", "pp", "dp", "ep", "attention_dp"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"{name} must be at least 1, not {getattr(options, name)}")
+    if options.chunk is not None and options.chunk < 1:
+        raise ConfigError(f"chunk must be at least 1, not {options.chunk}")
+    return msgspec.structs.replace(
+        stored,
+        tp=options.tp,
+        pp=options.pp,
+        dp=options.dp,
+        ep=options.ep,
+        attention_dp=options.attention_dp,
+        sequence_parallel=options.sequence_parallel,
+        compute=options.compute,
+        chunk_tokens=options.chunk,
+        speculation=_speculation(options),
+        lora=_lora(options),
+    )
+
+
+def _speculation(options: Namespace) -> Speculation | None:
+    if options.spec_tokens is None:
+        if options.draft is not None or options.acceptance is not None:
+            raise ConfigError("--draft and --acceptance need --spec-tokens")
+        return None
+    if options.spec_tokens < 1:
+        raise ConfigError(f"spec-tokens must be at least 1, not {options.spec_tokens}")
+    if options.acceptance is None:
+        raise ConfigError("--spec-tokens needs --acceptance, a chance from 0 to 1")
+    if not 0.0 <= options.acceptance <= 1.0:
+        raise ConfigError(f"acceptance must lie in 0..1, not {options.acceptance:g}")
+    draft = load_model(options.draft) if options.draft else None
+    return Speculation(tokens=options.spec_tokens, acceptance=options.acceptance, draft=draft)
+
+
+def _lora(options: Namespace) -> LoRA | None:
+    if options.lora_rank is None:
+        return None
+    for name in ("lora_rank", "lora_adapters"):
+        if getattr(options, name) < 1:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"{flag} must be at least 1, not {getattr(options, name)}")
+    return LoRA(rank=options.lora_rank, adapters=options.lora_adapters)
+
+
+def basis_of(options: Namespace, system: System, arrival: str) -> Basis:
+    """The rates that the options choose."""
+    if options.system_eff is not None:
+        return basis.single(options.system_eff)
+    if options.ideal:
+        return basis.ideal()
+    if options.uncalibrated:
+        return basis.uncalibrated()
+    if options.rates:
+        return basis.given(options.rates)
+    return basis.calibrated(system, engine_of(options), arrival)

@@ -1,0 +1,99 @@
+"""An answer as one JSON document: every figure in SI units, with its unit in its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from analyzer.answer import Answer
+from analyzer.basis import BANDED_BY
+from analyzer.explain import Line, bound, lines
+from analyzer.predict import sizes
+
+SCHEMA = 1
+TIMES = ("ttft_s", "tpot_s", "e2e_s")
+THROUGHPUTS = ("prefill_tok_s", "decode_tok_s", "total_tok_s")
+
+
+def document(found: Answer, detail: bool = False) -> dict[str, Any]:
+    """Everything that was predicted about one scenario. Throughputs are of the whole system."""
+    listed = lines(found)
+    return {
+        "schema": SCHEMA,
+        **_question(found),
+        **{name: getattr(found.prediction, name) for name in (*TIMES, *THROUGHPUTS)},
+        **_memory(found),
+        **_bounds(found, listed),
+        "energy_J_per_token": found.prediction.energy_J_per_token,
+        "usd_per_million_tokens": found.prediction.usd_per_million_tokens,
+        **_trust(found),
+        **({"operators": [line._asdict() for line in listed]} if detail else {}),
+    }
+
+
+def _question(found: Answer) -> dict[str, Any]:
+    total, active = sizes(found.model)
+    plan, load = found.plan, found.workload
+    layout = (
+        "tp",
+        "pp",
+        "dp",
+        "ep",
+        "attention_dp",
+        "weights",
+        "activations",
+        "kv",
+        "chunk_tokens",
+    )
+    asked = ("batch", "input_tokens", "output_tokens", "beams", "cached_tokens")
+    return {
+        "model": found.model.name,
+        "system": found.system.name,
+        "engine": plan.engine,
+        "params": total,
+        "params_active": active,
+        "devices": plan.devices,
+        "plan": {name: getattr(plan, name) for name in layout},
+        "workload": {name: getattr(load, name) for name in asked},
+        "arrival": found.arrival,
+    }
+
+
+def _memory(found: Answer) -> dict[str, Any]:
+    memory = found.prediction.memory
+    held = {name.removesuffix("_B"): value for name, value in memory._asdict().items()}
+    fits = np.asarray(memory.total_B) <= found.system.device.memory_B
+    return {
+        "memory_B": {**held, "total": memory.total_B},
+        "memory_per": "fullest device",
+        "device_memory_B": found.system.device.memory_B,
+        "fits": bool(fits),
+        "max_batch": found.prediction.max_batch,
+        "running": found.prediction.running,
+    }
+
+
+def _bounds(found: Answer, listed: list[Line]) -> dict[str, Any]:
+    binds = bound(found, listed)
+    return {
+        "bound": binds.overall,
+        "bound_prefill": binds.prefill,
+        "bound_decode": binds.decode,
+    }
+
+
+def _trust(found: Answer) -> dict[str, Any]:
+    basis = found.basis
+    bounds = {name: found.interval(name) for name in BANDED_BY}
+    interval = {
+        name: {"level": held.level, "low": held.low, "high": held.high}
+        for name, held in bounds.items()
+        if held is not None
+    }
+    return {
+        "calibration": basis.calibration.id if basis.calibration else None,
+        "rates": basis.label,
+        "interval": interval or None,
+        "warnings": list(found.warnings),
+    }
