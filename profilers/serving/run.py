@@ -1,0 +1,214 @@
+"""`plumbline profile serve`: server, load, figures, records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from analyzer.errors import ConfigError, ServerFailed
+from analyzer.workload_arrivals import AllAtOnce, ClosedLoop, Constant, Gamma, Load, Poisson
+from profilers.serving.compare import Comparison, compare_with_vllm_bench
+from profilers.serving.generator import Generator, RunLog, raise_file_limit
+from profilers.serving.measures import RunSummary, summarise
+from profilers.serving.options import ServeOptions, Sweep
+from profilers.serving.prometheus import Reading, watch
+from profilers.serving.server import RunningServer, ServerFacts, attach, started
+from profilers.serving.serving_records import case_id, run_record
+
+Tell = Callable[[str], None]
+WARMUP_SEED = 987_654_321
+MOST_FILES = 65_536
+
+
+class ServeRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One load and what came of it."""
+
+    load: Load
+    summary: RunSummary
+    log: RunLog
+    server_readings: tuple[Reading, ...]
+
+
+class ServeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that one `profile serve` found."""
+
+    facts: ServerFacts
+    runs: tuple[ServeRun, ...]
+    saturation_rate_per_s: float | None
+    """Requests per second that ended while more came than the server could do; None: not seen."""
+    comparison: Comparison | None = None
+
+
+def run_serve(options: ServeOptions, tell: Tell = lambda line: None) -> ServeReport:
+    """Profile a server as asked; `tell` gets a line of progress now and then."""
+    raise_file_limit(MOST_FILES)
+    with _server(options) as server:
+        target = msgspec.structs.replace(options.target, url=server.url)
+        options = msgspec.structs.replace(options, target=target)
+        tell(f"server {server.url} version {server.facts.version} blocks {server.facts.kv_blocks}")
+        _warm_up(options, server)
+        runs = list(_runs(options, server, tell))
+        comparison = None
+        if options.compare:
+            comparison = compare_with_vllm_bench(options, runs[0].summary)
+        report = ServeReport(
+            facts=server.facts,
+            runs=tuple(runs),
+            saturation_rate_per_s=saturation_rate(runs),
+            comparison=comparison,
+        )
+    if options.store is not None:
+        store_runs(options, report)
+    return report
+
+
+@contextlib.contextmanager
+def _server(options: ServeOptions) -> Iterator[RunningServer]:
+    if options.server is None:
+        yield attach(options.target.url.rstrip("/"), options.target.model)
+    else:
+        with started(options.server, options.target.model) as server:
+            yield server
+
+
+def _warm_up(options: ServeOptions, server: RunningServer) -> None:
+    """A few requests that are not counted: first-use costs are not the server's speed."""
+    if options.warmup_requests == 0:
+        return
+    load = msgspec.structs.replace(
+        options.load,
+        arrivals=ClosedLoop(concurrency=min(2, options.warmup_requests)),
+        requests=options.warmup_requests,
+        trace=None if _lengths_are_drawn(options.load) else options.load.trace,
+        turns=None,
+        seed=WARMUP_SEED,
+    )
+    log, _ = measure(options, load, scrape=False)
+    if not any(outcome.ok for outcome in log.outcomes):
+        server.check_alive()
+        first = log.outcomes[0]
+        raise ServerFailed(f"no warm-up request succeeded: {first.label} {first.detail}")
+
+
+def _lengths_are_drawn(load: Load) -> bool:
+    from analyzer.workload_arrivals import TraceLength
+
+    return not isinstance(load.input_tokens, TraceLength) and not isinstance(
+        load.output_tokens, TraceLength
+    )
+
+
+def _runs(options: ServeOptions, server: RunningServer, tell: Tell) -> Iterator[ServeRun]:
+    beyond = 0
+    for load in _loads(options):
+        run = _one_run(options, load)
+        server.check_alive()
+        tell(_line(run))
+        yield run
+        verdict = run.summary.saturation
+        beyond += verdict is not None and verdict.saturated
+        searching = options.sweep is not None and not options.sweep.rates_per_s
+        enough = options.sweep is not None and beyond >= max(options.sweep.beyond_saturation, 1)
+        if run.log.interrupted or (searching and enough):
+            return
+
+
+def _loads(options: ServeOptions) -> Iterator[Load]:
+    if options.sweep is None:
+        yield options.load
+        return
+    arrivals = options.load.arrivals
+    if not isinstance(arrivals, Poisson | Gamma | Constant):
+        raise ConfigError("a sweep of rates needs arrivals 'poisson', 'gamma' or 'constant'")
+    for number, rate in enumerate(_rates(options.sweep)):
+        wanted = max(int(rate * options.sweep.seconds_per_rate), options.sweep.least_requests)
+        yield msgspec.structs.replace(
+            options.load,
+            arrivals=msgspec.structs.replace(arrivals, rate_per_s=rate),
+            requests=wanted,
+            # Other prompts than before, or a prefix cache would know them.
+            seed=options.load.seed + number,
+        )
+
+
+def _rates(sweep: Sweep) -> Iterator[float]:
+    if sweep.rates_per_s:
+        yield from sweep.rates_per_s
+        return
+    for step in range(sweep.most_runs):
+        yield sweep.start_per_s * sweep.factor**step
+
+
+def _one_run(options: ServeOptions, load: Load) -> ServeRun:
+    log, readings = measure(options, load, scrape=options.scrape_s > 0)
+    open_loop = not isinstance(load.arrivals, ClosedLoop | AllAtOnce) and load.turns is None
+    summary = summarise(log, options.slo, open_loop=open_loop)
+    return ServeRun(load=load, summary=summary, log=log, server_readings=tuple(readings))
+
+
+def measure(options: ServeOptions, load: Load, *, scrape: bool) -> tuple[RunLog, list[Reading]]:
+    """Run one load; Ctrl-C ends it and keeps what is known so far."""
+
+    async def run() -> tuple[RunLog, list[Reading]]:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        with contextlib.suppress(ValueError, RuntimeError):  # only the main thread may
+            loop.add_signal_handler(signal.SIGINT, stop.set)
+        readings: list[Reading] = []
+        watcher = None
+        if scrape:
+            page = options.target.url
+            watcher = loop.create_task(watch(page, options.scrape_s, loop.time(), readings))
+        log = await Generator(options.target, load, stop).run()
+        if watcher is not None:
+            watcher.cancel()
+        return log, readings
+
+    return asyncio.run(run())
+
+
+def saturation_rate(runs: list[ServeRun] | tuple[ServeRun, ...]) -> float | None:
+    """Median rate at which requests ended in over-saturated runs."""
+    ended = sorted(
+        run.summary.saturation.completed_per_s
+        for run in runs
+        if run.summary.saturation is not None and run.summary.saturation.saturated
+    )
+    return ended[len(ended) // 2] if ended else None
+
+
+def store_runs(options: ServeOptions, report: ServeReport) -> None:
+    """Append every run to the common store."""
+    from profilers.environment import capture
+    from profilers.store import Store
+
+    if options.store is None:
+        return
+    server = {name: str(value) for name, value in report.facts.as_environment().items()}
+    environment = capture(server, None)
+    with Store(options.store, environment.facts, fingerprint=environment.fingerprint) as store:
+        for run in report.runs:
+            record = run_record(options, run.load, run.log, run.summary, report.facts)
+            store.append(case_id(options, run.load), record)
+
+
+def _line(run: ServeRun) -> str:
+    summary = run.summary
+    ttft = summary.from_scheduled.ttft
+    first = f"TTFT p50 {ttft.percentiles.get('p50', ttft.mean) * 1e3:.1f} ms" if ttft else "no TTFT"
+    tpot = (
+        f"TPOT p50 {summary.tpot.percentiles.get('p50', summary.tpot.mean) * 1e3:.2f} ms"
+        if (summary.tpot)
+        else "no TPOT"
+    )
+    rate = getattr(run.load.arrivals, "rate_per_s", None)
+    asked = f"{rate:.3g}/s" if rate else msgspec.json.encode(run.load.arrivals).decode()
+    doubts = f"  [{'; '.join(summary.invalid)}]" if summary.invalid else ""
+    return (
+        f"{asked}: {summary.ok}/{summary.requests} ok, {summary.request_rate_per_s:.3g}/s, "
+        f"{first}, {tpot}{doubts}"
+    )
