@@ -18,7 +18,7 @@ from analyzer.strict_csv import TableSource, read_csv_rows
 
 Array = NDArray[np.float64]
 
-TEXT = ("source", "hardware", "op", "dtype", "software", "kv_dtype", "routing", "variant")
+TEXT = ("source", "hardware", "op", "dtype", "software", "kv_dtype", "routing", "kernel")
 NUMBERS = (
     "m", "n", "k", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim",
     "num_tokens", "experts", "topk", "hidden", "inter", "bytes", "gpus", "tp", "ep",
@@ -66,6 +66,7 @@ def read_operator_rows(paths: Iterable[str | Path]) -> OperatorRows:
     for path in paths:
         for line_no, row in read_csv_rows(path, required=("hardware", "op", "dtype")):
             at = TableSource(path=str(path), line_no=line_no)
+            row.setdefault("source", _stem(path))
             _take_row(row, at, text, numbers)
             seconds.append(_seconds(row, at))
     return OperatorRows(
@@ -73,6 +74,10 @@ def read_operator_rows(paths: Iterable[str | Path]) -> OperatorRows:
         {name: np.asarray(column, dtype=float) for name, column in numbers.items()},
         np.asarray(seconds, dtype=float),
     )
+
+
+def _stem(path: str | Path) -> str:
+    return Path(path).name.partition(".")[0]
 
 
 def _seconds(row: Mapping[str, str], at: TableSource) -> float:
@@ -87,7 +92,7 @@ def _take_row(
     text: dict[str, list[str]],
     numbers: dict[str, list[float]],
 ) -> None:
-    notes = row.get("notes", "")
+    notes = row.get("notes") or row.get("variant", "")
     noted = {_WHERE_NOTED.get(key, key): value for key, value in _NOTE.findall(notes)}
     for name in TEXT:
         text[name].append(row.get(name) or _noted_text(name, noted, row, notes))
@@ -99,8 +104,8 @@ def _take_row(
 def _noted_text(name: str, noted: Mapping[str, str], row: Mapping[str, str], notes: str) -> str:
     if name == "software":
         return _software(noted, row, notes)
-    if name == "variant":  # which elementwise kernel, of which campaign
-        return _variant(notes)
+    if name == "kernel":  # which elementwise kernel, of which campaign
+        return _kernel(notes)
     return noted.get(name, "")
 
 
@@ -114,7 +119,7 @@ def _software(noted: Mapping[str, str], row: Mapping[str, str], notes: str) -> s
     return f"{row.get('source', '')} {version.group()}" if version else row.get("source", "")
 
 
-def _variant(notes: str) -> str:
+def _kernel(notes: str) -> str:
     for part in notes.split(";"):
         if "=" not in part and not re.match(r"v\d", part):
             return part.strip()

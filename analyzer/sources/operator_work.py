@@ -108,20 +108,29 @@ def gemm_features(m: Array, n: Array, k: Array, chip: Chip) -> tuple[Array, tupl
     return np.concatenate([logs, np.minimum(tails, 8.0)], axis=1), names
 
 
-def _attention_features(rows: OperatorRows, chip: Chip) -> tuple[Array, tuple[str, ...]]:
-    batch, new, keys = (rows.number(name) for name in ("batch", "q_len", "kv_len"))
-    heads, kv_heads = rows.number("n_heads"), rows.number("n_kv_heads")
-    tiles = batch * heads * np.ceil(new / 128.0) / chip.units
+def attention_features(
+    batch: Array, new: Array, keys: Array, kv_heads: Array, shared: Array, width: Array, chip: Chip
+) -> tuple[Array, tuple[str, ...]]:
+    """What a residual on attention may look at; `shared` query heads per KV head of `width`."""
+    groups = batch * kv_heads
+    tiles = groups * shared * np.ceil(new / 128.0) / chip.units
     logs = _log2(
-        batch, new, keys, heads, kv_heads, heads / kv_heads, rows.number("head_dim"),
-        batch * kv_heads, batch * kv_heads * keys, batch * heads * new,
+        new, keys, shared, width, groups, groups * keys, groups * shared * new,
+        batch, kv_heads, kv_heads * shared,
     )  # fmt: skip
     tail = np.minimum(np.ceil(tiles) / tiles, 8.0)
     names = (
-        "batch", "new", "keys", "heads", "kv_heads", "shared", "head_dim",
-        "groups", "cache", "queries", "tail",
+        "new", "keys", "shared", "head_dim", "groups", "cache", "queries",
+        "batch", "kv_heads", "heads", "tail",
     )  # fmt: skip
     return np.concatenate([logs, tail[:, None]], axis=1), names
+
+
+def _features_of_rows(rows: OperatorRows, chip: Chip) -> tuple[Array, tuple[str, ...]]:
+    batch, new, keys = (rows.number(name) for name in ("batch", "q_len", "kv_len"))
+    kv_heads = rows.number("n_kv_heads")
+    shared, width = rows.number("n_heads") / kv_heads, rows.number("head_dim", 128.0)
+    return attention_features(batch, new, keys, kv_heads, shared, width, chip)
 
 
 def _kv_bytes(rows: OperatorRows) -> Array:
@@ -136,7 +145,7 @@ def _decode(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     kv_B = _kv_bytes(rows)
     work = DecodeWork(batch, keys, heads, kv_heads, width, kv_B, 2.0, np.ones_like(batch))
     moved_B = 2.0 * batch * kv_heads * keys * width * kv_B
-    features, names = _attention_features(rows, chip)
+    features, names = _features_of_rows(rows, chip)
     flops = 4.0 * batch * heads * keys * width
     return Shaped(work, flops, moved_B, features, names, _group(heads, kv_heads, batch))
 
@@ -149,7 +158,7 @@ def _prefill(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     work = PrefillWork(batch, new, past, heads, kv_heads, width, kv_B, 2.0, hot)
     pairs = new * past + new * (new + 1.0) / 2.0
     moved_B = batch * width * (2.0 * kv_heads * keys * kv_B + 4.0 * heads * new)
-    features, names = _attention_features(rows, chip)
+    features, names = _features_of_rows(rows, chip)
     flops = 4.0 * batch * heads * pairs * width
     return Shaped(work, flops, moved_B, features, names, _group(heads, kv_heads, batch))
 
@@ -175,7 +184,7 @@ _TOUCHES = {"add": 3.0, "act_fn": 3.0, "mlp_act": 3.0, "gelu": 2.0, "softmax": 2
 
 def _stream(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     tokens, width = rows.number("num_tokens"), rows.number("hidden")
-    touches = np.asarray([_TOUCHES.get(name, 2.0) for name in rows.text["variant"]])
+    touches = np.asarray([_TOUCHES.get(name, 2.0) for name in rows.text["kernel"]])
     moved_B = tokens * width * touches * dtype.act_B
     work = StreamWork(moved_B, np.ones_like(moved_B))
     features = _log2(tokens, width, moved_B)

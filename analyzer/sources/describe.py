@@ -1,0 +1,131 @@
+"""A counted operator as the kernel work that measured rows are about.
+
+Formats are matched by what is computed and stored: "bf16 weights, bf16 arithmetic" finds rows of
+bf16 or fp16. What has no measured counterpart (scans, latent attention, collectives) is None.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analyzer.optable import COMPUTE, OpTable
+from analyzer.sources.operator_work import attention_features, format_of, gemm_features
+from analyzer.timing.kernels.common import Array, Chip
+from analyzer.timing.kernels.decode import DecodeWork
+from analyzer.timing.kernels.gemm import GemmWork
+from analyzer.timing.kernels.prefill import PrefillWork
+
+_MATCHES = {
+    ("bf16", 16): ("bf16", "fp16"),
+    ("fp16", 16): ("fp16", "bf16"),
+    ("fp32", 32): ("fp32",),
+    ("fp8", 8): ("fp8_block", "fp8"),
+    ("int8", 8): ("sq", "int8"),
+    ("bf16", 8): ("int8_wo",),
+    ("fp16", 8): ("int8_wo",),
+    ("bf16", 4): ("int4_wo",),
+    ("fp16", 4): ("int4_wo",),
+    ("fp4", 4): ("nvfp4", "mxfp4"),
+}
+KV_HEADS = (8.0, 4.0, 2.0, 1.0)
+"""Ways to deal groups into sequences × KV heads; an operator only says their product."""
+
+
+class Described(NamedTuple):
+    """One operator, its scenarios flattened."""
+
+    op: str
+    dtypes: tuple[str, ...]
+    """Measured formats that it may be read from, best first."""
+    kv_dtype: str
+    work: Any
+    coordinates: Array
+    """Columns by COORDINATES of its class, as logarithms."""
+
+
+COORDINATES: dict[str, tuple[str, ...]] = {
+    "gemm": ("m", "n", "k"),
+    "attn_decode": ("groups", "keys", "shared", "head_dim"),
+    "attn_prefill": ("groups", "new", "keys", "shared", "head_dim"),
+    "moe": ("tokens", "experts", "top_k", "hidden", "width"),
+    "norm": ("tokens", "width"),
+    "elementwise": ("tokens", "width"),
+}
+"""The features that span a class: what neighbours are near in."""
+
+
+def describe(table: OpTable, index: int) -> Described | None:
+    """The operator at this row of the table, or None where no measured class is like it."""
+    column = {
+        name: np.broadcast_to(values[index], table.shape).ravel()
+        for name, values in table.columns.items()
+    }
+    compute, bits = _one(column["compute"]), _one(column["weight_bits"])
+    if compute is None or bits is None:
+        return None
+    arithmetic = COMPUTE[int(compute)]
+    if table.kinds[index] == "gemm":
+        return _gemm(column, arithmetic, bits)
+    if table.kinds[index] == "attention":
+        return _attention(column, arithmetic, bits)
+    return None
+
+
+def _one(values: Array) -> float | None:
+    """The value that all scenarios share."""
+    return float(values[0]) if values.size and np.all(values == values[0]) else None
+
+
+def _log2(*columns: Array) -> Array:
+    logs: Array = np.log2(np.maximum(np.stack(columns, axis=1), 2.0**-20))
+    return logs
+
+
+def _gemm(column: dict[str, Array], arithmetic: str, bits: float) -> Described | None:
+    stored = min((4, 8, 16, 32), key=lambda width: abs(width - bits))
+    dtypes = _MATCHES.get((arithmetic, stored), ())
+    m, n, k = (np.maximum(column[name], 1e-9) for name in ("m", "n", "k"))
+    if not dtypes:
+        return None
+    measured = format_of(dtypes[0])
+    work = GemmWork(m, n, k, measured.weight_B, measured.act_B, 2.0, measured.narrowed)
+    return Described("gemm", dtypes, "", work, _log2(m, n, k))
+
+
+def _attention(column: dict[str, Array], arithmetic: str, bits: float) -> Described | None:
+    if arithmetic not in ("bf16", "fp16"):
+        return None
+    kv_dtype = "fp8" if bits < 12 else "bf16"
+    new, keys, groups = column["m"], column["n"], column["groups"]
+    shared, width = column["heads_per_group"], column["k"]
+    kv_B = 1.0 if kv_dtype == "fp8" else 2.0
+    if np.all(new == 1.0):
+        decoded = DecodeWork(groups, keys, shared, 1.0, width, kv_B, 2.0)
+        at = _log2(groups, keys, shared, width)
+        return Described("attn_decode", ("bf16", "fp16"), kv_dtype, decoded, at)
+    if np.any(new == 1.0):
+        return None
+    past = np.maximum(keys - new, 0.0)
+    work = PrefillWork(groups, new, past, shared, 1.0, width, kv_B, 2.0)
+    at = _log2(groups, new, keys, shared, width)
+    return Described("attn_prefill", ("bf16", "fp16"), kv_dtype, work, at)
+
+
+def features_of(described: Described, chip: Chip) -> list[Array]:
+    """Feature rows for a residual; several where the operator leaves open how it is cut."""
+    work = described.work
+    if described.op == "gemm":
+        return [gemm_features(work.m, work.n, work.k, chip)[0]]
+    decode = described.op == "attn_decode"
+    groups = np.asarray(work.sequences, dtype=float)
+    new = np.ones_like(groups) if decode else work.new
+    keys = work.keys if decode else work.past + work.new
+    ways = [count for count in KV_HEADS if np.all(groups >= count)] or [1.0]
+    return [
+        attention_features(
+            groups / count, new, keys, np.full_like(groups, count), work.heads, work.head_dim, chip
+        )[0]
+        for count in ways
+    ]

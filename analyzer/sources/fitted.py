@@ -1,0 +1,101 @@
+"""The source of fitted kernel forms, with the learnt residual inside of its hull."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analyzer.errors import ConfigError, InputError
+from analyzer.optable import OpTable
+from analyzer.sources.base import Answer, Context, Source
+from analyzer.sources.describe import Described, describe, features_of
+from analyzer.sources.operator_fit import OperatorFit, read_operator_fits
+from analyzer.sources.table import chip_of
+from analyzer.system import System
+from analyzer.timing.kernels import FORMS, Chip
+from analyzer.timing.kernels.common import Array
+from analyzer.timing.residual import correct
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Kernel forms of one device; a shape outside of the residual's hull gets the form alone."""
+
+    system: System
+    fits: Sequence[OperatorFit]
+    name: str = "residual"
+
+    def answer(self, table: OpTable) -> Answer:
+        """Times of the operators whose class was fitted."""
+        shape = (len(table.names), *table.shape)
+        seconds, uncertainty = np.full(shape, np.nan), np.full(shape, np.nan)
+        remarks: dict[str, int] = {}
+        for index in range(len(table.names)):
+            described = describe(table, index)
+            fit = self._find(described) if described is not None else None
+            if described is None or fit is None:
+                reason = f"{table.kinds[index]}: no fitted class"
+                remarks[reason] = remarks.get(reason, 0) + 1
+                continue
+            found, doubt, outside = _time(fit, described, chip_of(self.system, fit.dtype))
+            seconds[index] = np.broadcast_to(found, described.coordinates.shape[:1]).reshape(
+                table.shape
+            )
+            uncertainty[index] = doubt.reshape(table.shape)
+            if outside:
+                reason = f"{described.op}: outside the residual's hull, form alone"
+                remarks[reason] = remarks.get(reason, 0) + outside
+        return Answer(seconds, uncertainty, remarks)
+
+    def _find(self, described: Described) -> OperatorFit | None:
+        for dtype in described.dtypes:
+            for fit in self.fits:
+                if (fit.op, fit.dtype, fit.kv_dtype) == (described.op, dtype, described.kv_dtype):
+                    return fit
+        return None
+
+
+def _time(fit: OperatorFit, described: Described, chip: Chip) -> tuple[Array, Array, int]:
+    """Seconds, relative uncertainty, and how many scenarios the residual does not know."""
+    count = len(described.coordinates)
+    seconds = np.broadcast_to(
+        FORMS[fit.form].time(described.work, chip, fit.kernel_params), (count,)
+    )
+    doubt = np.full(count, fit.held_out_form)
+    if fit.residual is None:
+        return seconds, doubt, 0
+    corrections = [correct(fit.residual, rows) for rows in features_of(described, chip)]
+    known = np.stack([correction.inside for correction in corrections])
+    logs = np.log(np.stack([correction.factor for correction in corrections]))
+    ways = known.sum(axis=0)
+    factor = np.exp(logs.sum(axis=0) / np.maximum(ways, 1))
+    doubt = np.where(ways > 0, fit.held_out_residual or fit.held_out_form, fit.held_out_form)
+    return seconds * factor, doubt, int((ways == 0).sum())
+
+
+def build(context: Context) -> Source:
+    """Options `residual`: `path` of exported operator fits, or `fits`; and `software`."""
+    from analyzer.systems_catalog import load_system
+
+    given = context.options.get("residual", {})
+    fits: Sequence[OperatorFit] = given.get("fits", ())
+    if "path" in given:
+        fits = read_operator_fits(Path(given["path"]))
+    software = str(given.get("software", ""))
+    mine = []
+    for fit in fits:
+        try:
+            device = load_system(fit.hardware).device.name
+        except InputError:
+            continue
+        if device == context.system.device.name and fit.software.startswith(software):
+            mine.append(fit)
+    if not mine:
+        raise ConfigError(
+            f"residual: no operator fits for {context.system.name}; "
+            f"export some with calibration.operators, or use another source"
+        )
+    return Fitted(context.system, tuple(mine))

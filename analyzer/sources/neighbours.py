@@ -1,0 +1,100 @@
+"""Interpolation between measured shapes: a plane through the nearest ones, in logarithms.
+
+What is interpolated is the ratio of measured to modelled time, which varies slowly; the shapes'
+coordinates are octaves. Outside of the box of the measured shapes, or far from all of them, there
+is no answer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.timing.kernels.common import Array
+
+NEIGHBOURS = 16
+RIDGE = 0.02
+SOFTENING = 0.05
+FARTHEST = 3.0
+"""Octaves to the nearest measured shape beyond which nothing is said."""
+SLACK = 0.01
+LATTICE = 16.0
+"""Steps per octave to which coordinates are rounded when very many shapes are asked for."""
+MANY = 4096
+_CHUNK_CELLS = 1 << 21
+
+
+class Interpolated(NamedTuple):
+    """Per query: the value, how far its neighbours scatter, and whether it may be believed."""
+
+    value: Array
+    scatter: Array
+    inside: NDArray[np.bool_]
+
+
+class Cloud(NamedTuple):
+    """Measured points: coordinates in octaves, shape (points, dimensions), and their values."""
+
+    points: Array
+    values: Array
+
+    def at(self, queries: Array) -> Interpolated:
+        """Interpolate at many places; those asked for repeatedly are worked out once."""
+        asked = queries
+        if len(queries) > MANY:
+            asked = np.round(queries * LATTICE) / LATTICE
+        places, where = np.unique(asked, axis=0, return_inverse=True)
+        step = max(1, _CHUNK_CELLS // max(len(self.points), 1))
+        parts = [self._chunk(places[start : start + step]) for start in range(0, len(places), step)]
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        back = where.ravel()
+        low, high = self.points.min(axis=0) - SLACK, self.points.max(axis=0) + SLACK
+        inside = np.all((queries >= low) & (queries <= high), axis=1)
+        return Interpolated(
+            columns[0][back], columns[1][back], inside & (columns[2][back] <= FARTHEST)
+        )
+
+    def _chunk(self, places: Array) -> tuple[Array, Array, Array]:
+        squared = _squared_distances(places, self.points)
+        count = min(NEIGHBOURS, len(self.points))
+        near = np.argpartition(squared, count - 1, axis=1)[:, :count]
+        away = np.take_along_axis(squared, near, axis=1)
+        weights = _weights(away)
+        values = self.values[near]
+        offsets = self.points[near] - places[:, None, :]
+        level, scatter = _planes(offsets, values, weights)
+        nearest = away.argmin(axis=1)[:, None]
+        hit = np.take_along_axis(away, nearest, axis=1)[:, 0] < 1e-12
+        level = np.where(hit, np.take_along_axis(values, nearest, axis=1)[:, 0], level)
+        return level, scatter, np.sqrt(away.min(axis=1))
+
+
+def _squared_distances(places: Array, points: Array) -> Array:
+    squared = np.zeros((len(places), len(points)))
+    for here, there in zip(places.T, points.T, strict=True):
+        squared += (here[:, None] - there[None, :]) ** 2
+    return squared
+
+
+def _weights(away: Array) -> Array:
+    reach = away.max(axis=1, keepdims=True) + 1e-9
+    weights = (1.0 - 0.999 * away / reach) ** 2 / (away + SOFTENING)
+    scaled: Array = weights / weights.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def _planes(offsets: Array, values: Array, weights: Array) -> tuple[Array, Array]:
+    """Weighted planes through the neighbours of each place: their height there, their misfit."""
+    ones = np.ones((*offsets.shape[:2], 1))
+    design = np.concatenate([ones, offsets], axis=2)
+    weighted = design * weights[:, :, None]
+    normal = np.swapaxes(weighted, 1, 2) @ design
+    diagonal = np.arange(1, design.shape[2])
+    normal[:, diagonal, diagonal] += RIDGE
+    right = np.swapaxes(weighted, 1, 2) @ values[:, :, None]
+    plane = np.linalg.solve(normal, right)
+    misfit = values - (design @ plane)[:, :, 0]
+    scatter = np.sqrt((weights * misfit**2).sum(axis=1))
+    return plane[:, 0, 0], scatter

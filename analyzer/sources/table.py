@@ -1,0 +1,231 @@
+"""The source of measured tables: own records, or those of an installed package.
+
+Per class (operator, format, software) the ratio of measured time to the kernel form's is
+interpolated between the nearest shapes. Rows faster than light and tables copied from another
+device are left out and counted; shapes beyond the measured ones are left to the next source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyzer.errors import ConfigError, InputError
+from analyzer.optable import OpTable
+from analyzer.sources.base import Answer, Context, Source
+from analyzer.sources.describe import COORDINATES, Described, describe
+from analyzer.sources.neighbours import Cloud
+from analyzer.sources.operator_fit import OperatorFit
+from analyzer.sources.operator_rows import OperatorRows, read_operator_rows
+from analyzer.sources.operator_work import FORM_OF, format_of, shape_rows
+from analyzer.sources.physics import copies, gate
+from analyzer.system import System
+from analyzer.timing.kernels import FORMS, Chip
+from analyzer.timing.kernels.common import Array
+
+LEAST_POINTS = 12
+FLOOR = 0.03
+"""Relative uncertainty of an interpolation at best: what re-runs of one stack differ by."""
+
+ClassKey = tuple[str, str, str]
+"""Operator, format, cache format."""
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """One class of measured operators, ready to interpolate."""
+
+    op: str
+    software: str
+    chip: Chip
+    params: Any
+    cloud: Cloud
+
+    def seconds(self, work: Any, coordinates: Array) -> tuple[Array, Array]:
+        """Times and relative uncertainties; NaN beyond the measured shapes."""
+        form = FORMS[FORM_OF.get(self.op, self.op)]
+        found = self.cloud.at(coordinates)
+        modelled = form.time(work, self.chip, self.params)
+        seconds = np.where(found.inside, modelled * np.exp(found.value), np.nan)
+        return seconds, np.hypot(found.scatter, FLOOR)
+
+
+@dataclass(frozen=True)
+class MeasuredTable:
+    """All classes that were measured on one device."""
+
+    classes: Mapping[ClassKey, ClassTable]
+    remarks: Mapping[str, int] = field(default_factory=dict)
+    name: str = "table"
+
+    def answer(self, table: OpTable) -> Answer:
+        """Times of the operators whose class and shape were measured."""
+        shape = (len(table.names), *table.shape)
+        seconds, uncertainty = np.full(shape, np.nan), np.full(shape, np.nan)
+        remarks = dict(self.remarks)
+        for index in range(len(table.names)):
+            described = describe(table, index)
+            known = self._find(described) if described is not None else None
+            if described is None or known is None:
+                _count(remarks, f"{table.kinds[index]}: no measured class", 1)
+                continue
+            found, doubt = known.seconds(described.work, described.coordinates)
+            seconds[index] = found.reshape(table.shape)
+            uncertainty[index] = doubt.reshape(table.shape)
+            beyond = int(np.isnan(found).sum())
+            if beyond:
+                _count(remarks, f"{described.op}: beyond the measured shapes", beyond)
+        return Answer(seconds, uncertainty, remarks)
+
+    def _find(self, described: Described) -> ClassTable | None:
+        for dtype in described.dtypes:
+            known = self.classes.get((described.op, dtype, described.kv_dtype))
+            if known is not None:
+                return known
+        return None
+
+
+def _count(remarks: dict[str, int], reason: str, count: int) -> None:
+    remarks[reason] = remarks.get(reason, 0) + count
+
+
+def measured_table(
+    rows: OperatorRows,
+    system: System,
+    software: str = "",
+    fits: Sequence[OperatorFit] = (),
+    remarks: dict[str, int] | None = None,
+) -> MeasuredTable:
+    """The classes among `rows` (all of one device), gated; of several stacks the one asked for,
+    or else the one with most rows, is taken."""
+    remarks = {} if remarks is None else remarks
+    chosen: dict[ClassKey, OperatorRows] = {}
+    for members in _classes(rows):
+        first = {name: str(column[0]) for name, column in members.text.items()}
+        if not first["software"].startswith(software):
+            _count(remarks, f"rows of other software ({first['software']})", len(members))
+            continue
+        key = (first["op"], first["dtype"], first["kv_dtype"])
+        if key not in chosen or len(members) > len(chosen[key]):
+            chosen[key] = members
+    classes = {}
+    for key, members in chosen.items():
+        made = _class_table(members, system, fits, remarks)
+        if made is not None:
+            classes[key] = made
+    return MeasuredTable(classes, remarks)
+
+
+def _classes(rows: OperatorRows) -> list[OperatorRows]:
+    rows = rows.take(np.isin(rows.text["op"], list(COORDINATES)))
+    if not len(rows):
+        return []
+    keys = ("op", "dtype", "kv_dtype", "software", "routing")
+    labels = np.stack([rows.text[key] for key in keys], axis=1)
+    _, which = np.unique(labels, axis=0, return_inverse=True)
+    return [rows.take(np.flatnonzero(which.ravel() == index)) for index in range(which.max() + 1)]
+
+
+def _class_table(
+    rows: OperatorRows, system: System, fits: Sequence[OperatorFit], remarks: dict[str, int]
+) -> ClassTable | None:
+    first = {name: str(column[0]) for name, column in rows.text.items()}
+    op, dtype = first["op"], first["dtype"]
+    try:
+        chip = chip_of(system, dtype)
+    except InputError as error:
+        _count(remarks, str(error), len(rows))
+        return None
+    passed = gate_rows(rows, chip, remarks)
+    if len(passed) < LEAST_POINTS:
+        _count(remarks, f"{op} {dtype}: fewer than {LEAST_POINTS} rows", len(passed))
+        return None
+    shaped = shape_rows(passed, op, dtype, chip)
+    form = FORMS[FORM_OF.get(op, op)]
+    fitted = [fit for fit in fits if _same_class(fit, first, system)]
+    params = fitted[0].kernel_params if fitted else form.params()
+    ratio = np.log(passed.seconds / form.time(shaped.work, chip, params))
+    columns = [shaped.feature_names.index(name) for name in COORDINATES[op]]
+    return ClassTable(
+        op, first["software"], chip, params, Cloud(shaped.features[:, columns], ratio)
+    )
+
+
+def _same_class(fit: OperatorFit, first: Mapping[str, str], system: System) -> bool:
+    keys = ("hardware", "op", "dtype", "software", "kv_dtype", "routing")
+    return all(getattr(fit, key) == first[key] for key in keys)
+
+
+def gate_rows(rows: OperatorRows, chip: Chip, remarks: dict[str, int]) -> OperatorRows:
+    """The possible rows of one class; the others are counted by reason."""
+    op, dtype = str(rows.text["op"][0]), str(rows.text["dtype"][0])
+    shaped = shape_rows(rows, op, dtype, chip)
+    passed = gate(rows.seconds, shaped.flops, shaped.moved_B, chip)
+    for reason, count in passed.refused.items():
+        _count(remarks, f"{op} {dtype}: {reason}", count)
+    return rows.take(passed.possible)
+
+
+def chip_of(system: System, dtype: str) -> Chip:
+    """The device's figures for arithmetic in a measured format."""
+    device = system.device
+    peak = device.peak(format_of(dtype).compute)
+    return Chip(peak, device.memory_bandwidth_Bps, device.units, device.l2_B or 0.0)
+
+
+def rows_of_system(rows: OperatorRows, system: System, remarks: dict[str, int]) -> OperatorRows:
+    """The rows measured on this system's device, without tables that are another's copies."""
+    from analyzer.systems_catalog import load_system
+
+    mine = []
+    for hardware in np.unique(rows.text["hardware"]):
+        try:
+            device = load_system(str(hardware)).device.name
+        except InputError:
+            continue
+        if device == system.device.name:
+            mine.append(str(hardware))
+    keep = np.isin(rows.text["hardware"], mine)
+    for copied in _copied_classes(rows):
+        if copied[0] in mine:
+            same = np.logical_and.reduce(
+                [rows.text[key] == value for key, value in zip(_COPY_KEYS, copied, strict=True)]
+            )
+            _count(remarks, "rows of a table copied from another device", int((same & keep).sum()))
+            keep &= ~same
+    return rows.take(keep)
+
+
+_COPY_KEYS = ("hardware", "op", "dtype", "software", "kv_dtype", "routing")
+
+
+def _copied_classes(rows: OperatorRows) -> list[tuple[str, ...]]:
+    labels = np.stack([rows.text[key] for key in _COPY_KEYS], axis=1)
+    found, which = np.unique(labels, axis=0, return_inverse=True)
+    tables = {
+        "|".join(label): rows.take(np.flatnonzero(which.ravel() == index))
+        for index, label in enumerate(found)
+    }
+    return [tuple(name.split("|")) for name in copies(tables)]
+
+
+def own_records() -> list[Path]:
+    """The operator tables of this project's data folder, where the project is laid out in full."""
+    folder = Path(__file__).parents[2] / "benchmark-perf" / "operators"
+    return sorted(folder.glob("*.csv*"))
+
+
+def build(context: Context) -> Source:
+    """Options `table`: `paths` of CSV files (default: the project's own), `software`, `fits`."""
+    given = context.options.get("table", {})
+    paths = [Path(path) for path in given.get("paths", own_records())]
+    if not paths:
+        raise ConfigError("table: no operator records here; give paths, or another source")
+    remarks: dict[str, int] = {}
+    rows = rows_of_system(read_operator_rows(paths), context.system, remarks)
+    software, fits = str(given.get("software", "")), given.get("fits", ())
+    return measured_table(rows, context.system, software, fits, remarks)
