@@ -34,11 +34,16 @@ class Machine(NamedTuple):
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any
     ) -> Any:
-        """Seconds of one collective over `ranks` devices that lie `stride` apart."""
+        """Seconds of one collective over `ranks` devices that lie `stride` apart.
+
+        `latency_s` is that of two ranks; it grows with the rounds that a group needs.
+        """
+        base_s = latency_s * np.log2(np.maximum(ranks, 2.0))
         params = CollectiveParams(
-            base_s=latency_s,
-            custom_base_s=latency_s,
+            base_s=base_s,
+            custom_base_s=base_s,
             link_eff=link_eff,
+            multicast_base_s=latency_s,
             multicast_eff=link_eff,
             net_eff=link_eff,
         )
