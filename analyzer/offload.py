@@ -15,7 +15,16 @@ from analyzer.offload_counts import BlockPlan
 from analyzer.offload_machine import OffloadMachine
 from analyzer.offload_policy import OffloadPolicy
 from analyzer.offload_shapes import OffloadDims
-from analyzer.offload_terms import CHAIN, RESOURCES, Array, OffloadCase, unit_rows
+from analyzer.offload_shapes import units as units_of
+from analyzer.offload_terms import (
+    CHAIN,
+    RESOURCES,
+    WEIGHTS,
+    Array,
+    OffloadCase,
+    UnitKind,
+    unit_rows,
+)
 
 PLACES = ("gpu", "cpu", "disk")
 
@@ -89,39 +98,75 @@ def realised_shares(plan: BlockPlan) -> Array:
 def forecast(case: OffloadCase, machine: OffloadMachine, shares: Array) -> OffloadForecast:
     """Forecast one case for shares of shape (..., 9); everything broadcasts over the front."""
     shares = np.asarray(shares, dtype=float)
+    each = [(kind, float(kind.count), shares) for kind in case.kinds]
+    return _forecast(case, machine, each, _fill(case, machine, shares[..., WEIGHTS]))
+
+
+def forecast_plan(plan: BlockPlan, gen_len: int, machine: OffloadMachine) -> OffloadForecast:
+    """Forecast a plan with what each single unit really streams, not with the mean unit."""
+    case = case_of(plan.dims, plan.policy, plan.itemsize, plan.prompt_len, gen_len)
+    units = range(plan.unit_count)
+    own = [_streamed_shares(plan, j) for j in units]
+    act = np.sum(plan.act, axis=0) / plan.rows
+    each = []
+    for j in units:
+        kv = plan.kv[min(j, plan.dims.layers - 1)]
+        after = own[(j + 1) % plan.unit_count]
+        shares = np.concatenate([after, np.sum(kv, axis=0) / plan.rows, act])
+        each.append((case.kind_of(j), 1.0, shares))
+    return _forecast(case, machine, each, _fill(case, machine, own[0]))
+
+
+def _streamed_shares(plan: BlockPlan, j: int) -> Array:
+    """Shares of unit j's bytes on GPU, CPU and disk, as placed."""
+    found = np.zeros(3)
+    for tensor in plan.streamed[j]:
+        found[plan.homes[tensor.key]] += plan.stored_B(tensor)
+    tables = () if j else ("embed", "positions")
+    total = sum(plan.stored_B(t) for t in units_of(plan.dims)[j] if t.role not in tables)
+    found[0] = total - found.sum()
+    return found / total
+
+
+def _forecast(
+    case: OffloadCase,
+    machine: OffloadMachine,
+    each: list[tuple[UnitKind, float, Array]],
+    fill: Array,
+) -> OffloadForecast:
     lengths = case.prompt_len + np.arange(case.gen_len - 1, dtype=float)
-    prefill, busy = _steps(case, machine, shares, case.prompt_len, np.zeros(1))
-    prefill = prefill + _fill(case, machine, shares)
+    prefill, busy = _steps(case, machine, each, case.prompt_len, np.zeros(1))
     decode = np.zeros_like(prefill)
     if len(lengths):
-        decode, more = _steps(case, machine, shares, 1, lengths)
-        busy = {name: busy[name] + more[name] for name in busy}
-    return OffloadForecast(prefill, decode, busy, case.block * case.gen_len)
+        decode, more = _steps(case, machine, each, 1, lengths)
+        busy = busy + more
+    named = {name: busy[..., n] for n, name in enumerate(RESOURCES[:CHAIN])}
+    return OffloadForecast(prefill + fill, decode, named, case.block * case.gen_len)
 
 
 def _steps(
-    case: OffloadCase, machine: OffloadMachine, shares: Array, fresh: int, prefix: Array
-) -> tuple[Array, dict[str, Array]]:
+    case: OffloadCase,
+    machine: OffloadMachine,
+    each: list[tuple[UnitKind, float, Array]],
+    fresh: int,
+    prefix: Array,
+) -> tuple[Array, Array]:
     """Seconds of all steps with these prefixes, and busy seconds by resource."""
-    total = np.zeros(shares.shape[:-1])
-    busy = np.zeros((*shares.shape[:-1], CHAIN))
-    for kind in case.kinds:
-        slopes, constants = unit_rows(kind, machine, fresh, prefix)
-        seconds = np.einsum("...s,trs->...tr", shares, slopes) + constants
+    total: Array = np.zeros(each[0][2].shape[:-1])
+    busy: Array = np.zeros((*total.shape, CHAIN))
+    rows = {kind.j: unit_rows(kind, machine, fresh, prefix) for kind, _, _ in each}
+    for kind, count, shares in each:
+        seconds = rows[kind.j].seconds(shares, machine.job_overhead_s, case.num_gpu_batches)
         own = seconds[..., :CHAIN]
-        if case.overlap:
-            lasts = seconds.max(-1)
-        else:
-            jobs = np.count_nonzero(own > 0, axis=-1) * case.num_gpu_batches
-            lasts = own.sum(-1) + jobs * machine.job_overhead_s
-        total = total + kind.count * lasts.sum(-1)
-        busy = busy + kind.count * own.sum(-2)
-    return total, {name: busy[..., n] for n, name in enumerate(RESOURCES[:CHAIN])}
+        lasts = seconds.max(-1) if case.overlap else own.sum(-1)
+        total = total + count * lasts.sum(-1)
+        busy = busy + count * own.sum(-2)
+    return total, busy
 
 
-def _fill(case: OffloadCase, machine: OffloadMachine, shares: Array) -> Array:
+def _fill(case: OffloadCase, machine: OffloadMachine, weights: Array) -> Array:
     """Seconds until the first unit's weights are there: disk and link one after the other."""
     first = case.stored_B(case.kinds[0].own)
-    off, disk = shares[..., 1] + shares[..., 2], shares[..., 2]
+    off, disk = weights[..., 1] + weights[..., 2], weights[..., 2]
     seconds: Array = first * (off / machine.h2d_Bps + disk / machine.disk_read_Bps)
     return seconds

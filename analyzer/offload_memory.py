@@ -15,9 +15,8 @@ from analyzer.offload_terms import ACT, KV, OFF_GPU, ON_DISK, WEIGHTS, Array, Of
 
 RING = 2
 READS_AHEAD = 3
-FLOWS_IN_FLIGHT = 4
-MIN_CHUNK_B = 1 << 20
-ALIGN_B = 64
+FLOWS_IN_FLIGHT = 3
+MAX_CHUNK_B = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,7 @@ def _staging(case: OffloadCase, slopes: Array, constants: Array) -> None:
     cached = case.gpu_batch * length * case.token_B
     rest = case.gpu_batch * case.prompt_len * case.resting_B
     slopes[0, WEIGHTS] += RING * largest * OFF_GPU
-    # A chunk is a micro-batch's part of a unit but never tiny; disk reads run three ahead.
-    slopes[1, WEIGHTS] += READS_AHEAD * largest / case.num_gpu_batches * ON_DISK
-    constants[1] += READS_AHEAD * MIN_CHUNK_B
+    constants[1] += READS_AHEAD * min(largest, MAX_CHUNK_B)  # disk reads run three chunks ahead
     if not case.cpu_attention:
         slopes[0, KV] += RING * cached * OFF_GPU
     slopes[1, KV] += 2 * RING * cached * ON_DISK
@@ -81,7 +78,7 @@ def _workspace(case: OffloadCase) -> float:
     tokens = case.gpu_batch * case.prompt_len
     experts = max(1, dims.experts_per_token)
     inner = (3 if dims.gated else 2) * dims.ffn * experts
-    flow = 2 * dims.hidden + 2 * dims.q_width + 4 * dims.kv_width
+    flow = dims.hidden + 2 * dims.q_width + 4 * dims.kv_width
     attention = 3 * dims.q_width + (2 * dims.q_width if dims.heads != dims.kv_heads else 0)
     prefill = tokens * case.itemsize * (max(inner, attention) + 4 * dims.hidden)
     in_flight = FLOWS_IN_FLIGHT * tokens * case.itemsize * flow

@@ -131,7 +131,7 @@ def place_weights(
 def streamed(dims: OffloadDims, homes: dict[tuple[str, int, int], int]) -> list[list[TensorShape]]:
     """Per unit, the tensors that must come to the GPU each time (tables are looked up instead)."""
     per_unit = units(dims)
-    first = [t for t in per_unit[0] if t.kind != "table"]
+    first = tuple(t for t in per_unit[0] if t.kind != "table")
     return [
         [tensor for tensor in unit if homes[tensor.key] != 0] for unit in (first, *per_unit[1:])
     ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 QUANT_GROUPS = (64, 32, 16, 8)
 META_B = 4  # one fp16 scale and one fp16 minimum per group
@@ -95,7 +96,8 @@ def kv_token_B(dims: OffloadDims, itemsize: int, bits: int) -> int:
     return encoded_B(2 * dims.kv_width, dims.head_dim, itemsize, bits)
 
 
-def units(dims: OffloadDims) -> list[list[TensorShape]]:
+@lru_cache(maxsize=64)
+def units(dims: OffloadDims) -> tuple[tuple[TensorShape, ...], ...]:
     """The tensors that each schedule unit computes with (a tied head lists the table again)."""
     table = [TensorShape("embed", 0, (dims.vocab, dims.hidden), "table")]
     if dims.positions:
@@ -107,13 +109,14 @@ def units(dims: OffloadDims) -> list[list[TensorShape]]:
         else TensorShape("head", dims.layers, (dims.vocab, dims.hidden), "matrix")
     )
     last = [*_post(dims, dims.layers - 1), *_norm(dims, "final_norm", dims.layers), head]
-    return [[*table, *_pre(dims, 0)], *inner, last]
+    return tuple(tuple(unit) for unit in ([*table, *_pre(dims, 0)], *inner, last))
 
 
-def tensors(dims: OffloadDims) -> list[TensorShape]:
+@lru_cache(maxsize=64)
+def tensors(dims: OffloadDims) -> tuple[TensorShape, ...]:
     """Every tensor of the model once, in schedule order."""
     seen = {tensor.key: tensor for unit in units(dims) for tensor in unit}
-    return list(seen.values())
+    return tuple(seen.values())
 
 
 def _norm(dims: OffloadDims, role: str, layer: int) -> Iterator[TensorShape]:

@@ -8,9 +8,10 @@ same rows to a linear programme.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,11 +57,11 @@ class OffloadCase:
         """Bytes of one token's activations at rest: residual and attended values."""
         return (self.dims.hidden + self.dims.q_width) * self.itemsize
 
-    def stored_B(self, tensors: list[TensorShape]) -> int:
+    def stored_B(self, tensors: Iterable[TensorShape]) -> int:
         """Bytes of weight tensors as stored."""
         return sum(tensor_B(tensor, self.itemsize, self.weight_bits) for tensor in tensors)
 
-    def plain_B(self, tensors: list[TensorShape]) -> int:
+    def plain_B(self, tensors: Iterable[TensorShape]) -> int:
         """Bytes of weight tensors as computed with."""
         return sum(tensor_B(tensor, self.itemsize, 16) for tensor in tensors)
 
@@ -71,14 +72,22 @@ class OffloadCase:
         if self.dims.tied:
             per_unit[-1] = [*per_unit[-1], units(self.dims)[0][0]]
         last = self.dims.layers
-        wanted = {0: 1, 1: last - 2, last - 1: 1, last: 1} if last > 1 else {0: 1, last: 1}
+        wanted = {0: 1, last: 1}
         if last == 2:
             wanted = {0: 1, 1: 1, 2: 1}
+        elif last > 2:
+            wanted = {0: 1, 1: last - 2, last - 1: 1, last: 1}
         return [
             UnitKind(self, j, count, per_unit[j], per_unit[(j + 1) % (last + 1)])
             for j, count in wanted.items()
             if count > 0
         ]
+
+    def kind_of(self, j: int) -> UnitKind:
+        """The kind that unit j is of."""
+        last = self.dims.layers
+        stands_for = j if j in (0, last - 1, last) else 1
+        return next(kind for kind in self.kinds if kind.j == stands_for)
 
 
 @dataclass(frozen=True)
@@ -112,70 +121,95 @@ class UnitKind:
         )
 
 
-def unit_rows(
-    kind: UnitKind, machine: OffloadMachine, fresh: int, prefix: Array
-) -> tuple[Array, Array]:
-    """Seconds of each resource: (len(prefix), resources, 9) slopes and matching constants.
+class Move(NamedTuple):
+    """Seconds that something takes per share, for the whole block; `mask` says for which tiers."""
 
-    `fresh` tokens per sequence enter; `prefix` are the lengths cached before (0 in prefill).
+    resource: str
+    columns: slice
+    mask: Array
+    seconds: Array | float
+    chained: bool = False  # whether a micro-batch has to wait for it on its way to the next unit
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """Seconds per resource: `slopes` (steps, resources, 9) @ shares + `constants`.
+
+    `jobs` says how many jobs a resource gets per micro-batch, and which shares call for them.
+    """
+
+    slopes: Array
+    constants: Array
+    jobs: list[Move]
+    gpu_jobs: int
+
+    def seconds(self, shares: Array, job_s: float, batches: int) -> Array:
+        """(..., steps, resources) for shares (..., 9), each job costing `job_s` on top."""
+        found: Array = np.einsum("...s,trs->...tr", shares, self.slopes) + self.constants
+        if job_s:
+            for move in self.jobs:
+                called = job_s * (shares[..., move.columns] @ move.mask > 0)[..., None]
+                found[..., RESOURCES.index(move.resource)] += called * batches
+                found[..., CHAIN] += called * move.chained
+            found[..., RESOURCES.index("gpu")] += job_s * batches * self.gpu_jobs
+            found[..., CHAIN] += job_s * self.gpu_jobs
+        return found
+
+
+def unit_rows(kind: UnitKind, machine: OffloadMachine, fresh: int, prefix: Array) -> UnitRows:
+    """The rows of one unit: `fresh` tokens per sequence enter, `prefix` were cached before.
+
+    `prefix` holds one length per step, or a single 0 for prefill.
     """
     shape = (len(prefix), len(RESOURCES))
     slopes, constants = np.zeros((*shape, 9)), np.zeros(shape)
-    decoding = fresh == 1 and bool(np.any(prefix > 0))
-    for resource, columns, amount in _transfers(kind, machine, fresh, prefix, decoding):
-        slopes[:, RESOURCES.index(resource), columns] += amount
-    gpu_slope, gpu_constant = _gpu(kind, machine, fresh, prefix, decoding)
-    gpu = RESOURCES.index("gpu")
-    slopes[:, gpu, KV] += gpu_slope
-    constants[:, gpu] += gpu_constant
+    decoding = bool(np.any(prefix > 0))
     one = 1 / kind.case.num_gpu_batches
-    slopes[:, CHAIN] += one * slopes[:, gpu]
-    constants[:, CHAIN] += one * constants[:, gpu]
-    return slopes, constants
+    jobs = list(_moves(kind, machine, fresh, prefix, decoding))
+    for move in jobs:
+        amount = np.multiply.outer(np.atleast_1d(move.seconds), move.mask)
+        slopes[:, RESOURCES.index(move.resource), move.columns] += amount
+        if move.chained:
+            slopes[:, CHAIN, move.columns] += one * amount
+    gpu_slope, gpu_constant = _gpu(kind, machine, fresh, prefix, decoding)
+    for resource, part in (("gpu", 1.0), ("chain", one)):
+        slopes[:, RESOURCES.index(resource), KV] += part * gpu_slope
+        constants[:, RESOURCES.index(resource)] += part * gpu_constant
+    return UnitRows(slopes, constants, jobs, 1 + kind.attends)
 
 
-def _per_share(mask: Array, seconds: Array | float) -> Array:
-    return np.asarray(np.multiply.outer(np.atleast_1d(seconds), mask))
-
-
-def _transfers(
+def _moves(
     kind: UnitKind, machine: OffloadMachine, fresh: int, prefix: Array, decoding: bool
-) -> Iterator[tuple[str, slice, Array]]:
-    """(resource, columns, seconds per share) of everything that moves, and of CPU attention."""
+) -> Iterator[Move]:
+    """Everything that moves, and attention on the CPU."""
     case = kind.case
     weights = case.stored_B(kind.following)
-    yield "h2d", WEIGHTS, _per_share(OFF_GPU, weights / machine.h2d_Bps)
-    yield "disk_read", WEIGHTS, _per_share(ON_DISK, weights / machine.disk_read_Bps)
+    yield Move("h2d", WEIGHTS, OFF_GPU, weights / machine.h2d_Bps)
+    yield Move("disk_read", WEIGHTS, ON_DISK, weights / machine.disk_read_Bps)
     if not kind.attends:
         return
-    one = 1 / case.num_gpu_batches
     store = case.block * fresh * case.token_B
-    yield "d2h", KV, _per_share(OFF_GPU, store / machine.d2h_Bps)
-    yield "disk_write", KV, _per_share(ON_DISK, store / machine.disk_write_Bps)
+    on_cpu = decoding and case.cpu_attention
+    yield Move("d2h", KV, OFF_GPU, store / machine.d2h_Bps, on_cpu)
+    yield Move("disk_write", KV, ON_DISK, store / machine.disk_write_Bps)
     leaving = 1 if kind.j == case.dims.layers - 1 else fresh
     rest = case.block * leaving * case.resting_B
-    there = rest / machine.d2h_Bps + rest / machine.h2d_Bps
-    disk = rest / machine.disk_write_Bps + rest / machine.disk_read_Bps
-    yield "d2h", ACT, _per_share(OFF_GPU, rest / machine.d2h_Bps)
-    yield "h2d", ACT, _per_share(OFF_GPU, rest / machine.h2d_Bps)
-    yield "disk_write", ACT, _per_share(ON_DISK, rest / machine.disk_write_Bps)
-    yield "disk_read", ACT, _per_share(ON_DISK, rest / machine.disk_read_Bps)
-    yield "chain", ACT, _per_share(OFF_GPU, one * there) + _per_share(ON_DISK, one * disk)
+    yield Move("d2h", ACT, OFF_GPU, rest / machine.d2h_Bps, True)
+    yield Move("disk_write", ACT, ON_DISK, rest / machine.disk_write_Bps, True)
+    yield Move("disk_read", ACT, ON_DISK, rest / machine.disk_read_Bps, True)
+    yield Move("h2d", ACT, OFF_GPU, rest / machine.h2d_Bps, True)
     if not decoding:
         return
     cached = case.block * prefix * case.token_B
-    yield "disk_read", KV, _per_share(ON_DISK, cached / machine.disk_read_Bps)
-    if not case.cpu_attention:
-        yield "h2d", KV, _per_share(OFF_GPU, cached / machine.h2d_Bps)
+    yield Move("disk_read", KV, ON_DISK, cached / machine.disk_read_Bps)
+    if not on_cpu:
+        yield Move("h2d", KV, OFF_GPU, cached / machine.h2d_Bps)
         return
     query = case.block * case.dims.q_width * case.itemsize
     attend = case.block * (prefix + 1) * case.token_B / machine.cpu_attention_Bps
-    ways = query / machine.d2h_Bps, query / machine.h2d_Bps
-    yield "d2h", KV, _per_share(OFF_GPU, ways[0])
-    yield "h2d", KV, _per_share(OFF_GPU, ways[1])
-    yield "cpu", KV, _per_share(OFF_GPU, attend)
-    passing = store / machine.d2h_Bps + sum(ways) + attend
-    yield "chain", KV, _per_share(OFF_GPU, one * passing)
+    yield Move("d2h", KV, OFF_GPU, query / machine.d2h_Bps, True)
+    yield Move("cpu", KV, OFF_GPU, attend, True)
+    yield Move("h2d", KV, OFF_GPU, query / machine.h2d_Bps, True)
 
 
 def _gpu(

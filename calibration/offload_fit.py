@@ -66,7 +66,7 @@ def fit_machine(
 
     first = np.log([getattr(start, name) for name in names])
     found = least_squares(errors, first, loss="soft_l1", f_scale=0.1)
-    moved = np.abs(found.jac).max(axis=0)
+    moved = np.abs(np.asarray(found.jac)).max(axis=0)
     for name, slope in zip(names, moved, strict=True):
         if slope < 1e-6:
             raise NotIdentifiable(f"the data do not depend on {name}: leave it out of the fit")

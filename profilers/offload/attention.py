@@ -116,9 +116,11 @@ class Attention:
         if cpu + disk:
             tickets += self._save(event, flow, computed)
         if event.i and self.on_cpu and cpu + disk:
+            flow.hold()
 
             def send() -> int:
                 flow.host_q = flow.q[gpu:].to("cpu")
+                flow.drop()
                 return flow.host_q.nbytes
 
             tickets.append(self.block.submit("send_query", "d2h", event, send, computed))
@@ -140,8 +142,10 @@ class Attention:
                 for target, source in zip(targets, sources, strict=True):
                     target.copy_(source.permute(TOKEN_MAJOR).contiguous(), non_blocking=True)
                     moved += source.nbytes
+            flow.drop()
             return moved
 
+        flow.hold()
         waits = [*computed, *(slot.users if slot else [])]
         saved = self.block.submit("store_cache", "d2h", event, save, waits)
         if slot is None:
@@ -169,6 +173,7 @@ class Attention:
             slots = self.staged.pop((event.j, event.k), {})
             waits += self.block.progress.of("load_cache", *event[1:])
         if gpu_rows:
+            flow.hold()
             work = gpu_attention_flops(self.plan, event)
             job = self._on_gpu(event, flow, slots) if event.i else self._prefill(event, flow)
             ticket = self.block.submit("attend", "gpu", event, job, waits, work)
@@ -176,6 +181,7 @@ class Attention:
                 slots["device"].users = [ticket]
         if gpu_rows < self.plan.batches[event.k]:
             self._submit_cpu(event, flow, slots, waits)
+        flow.drop()  # from here on only the jobs hold queries, keys and values
 
     def _submit_cpu(
         self, event: Event, flow: Flow, slots: dict[str, Slot], waits: list[Ticket]
@@ -204,6 +210,7 @@ class Attention:
             if gpu:
                 put(self.memory.kv.on_gpu[at], 0, _rows(flow.fresh, 0, gpu))
             flow.attended = self._attend(event, flow.q, flow.fresh, 0)
+            flow.drop()
             self.block.hand_over(flow.attended)
             return 0
 
@@ -229,6 +236,7 @@ class Attention:
                     done.append(self._attend(event, q, planes, first))
                     first += rows
             flow.attended = _join(done)
+            flow.drop()
             self.block.hand_over(flow.attended)
             return 0
 

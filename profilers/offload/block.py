@@ -24,12 +24,12 @@ from profilers.offload.sampling import Sampling, choose, dice
 from profilers.offload.spec import ModelSpec
 from profilers.offload.state import Flow
 from profilers.offload.tables import look_up
-from profilers.offload.weights import WeightStore
+from profilers.offload.weights import Chunk, WeightStore
 
 if TYPE_CHECKING:
     import torch
 
-STORES_IN_FLIGHT = 3
+STORES_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,17 @@ class Block:
     # Weights
 
     def _load_weight(self, event: Event) -> None:
+        """Bring this micro-batch's part of the next unit's span, chunk by chunk."""
         chunks = self.chunks[event.j]
-        if event.k >= len(chunks):
-            return
+        first, last = (-(-k * len(chunks) // self.count) for k in (event.k, event.k + 1))
         unit = event.i * self.units + event.j
-        if event.k == 0:
+        if event.k == 0 and chunks:
             self.slots[unit] = self.memory.weight_ring.take()
-        slot, chunk, waits = self.slots[unit], chunks[event.k], list(self.slots[unit].users)
-        staging = None
+        for chunk in chunks[first:last]:
+            self._load_chunk(event, self.slots[unit], chunk)
+
+    def _load_chunk(self, event: Event, slot: Slot, chunk: Chunk) -> None:
+        waits, staging = list(slot.users), None
         if chunk.disk_B:
             staging = self.memory.weight_staging.take()
             source = staging.buffer
@@ -193,7 +196,7 @@ class Block:
     def _weights_ready(self, event: Event) -> list[Ticket]:
         return [
             ticket
-            for k in range(len(self.chunks[event.j]))
+            for k in range(self.count)
             for ticket in self.progress.of("load_weight", event.i, event.j, k)
         ]
 
@@ -219,6 +222,8 @@ class Block:
             slot.users = [ticket]
             del self.slots[event.i * self.units + event.j]
         self.flows[event.k] = after
+        if event.j < self.units - 1:
+            after.hold()
         if event.j == self.units - 1:
             self.submit("tokens", "d2h", event, lambda: self._collect(event, after), [ticket])
 

@@ -25,7 +25,11 @@ Job = Callable[[], int]  # returns the bytes that it really moved
 
 
 class Link:
-    """A shared physical resource; `rate` is units of work per second, None for no emulation."""
+    """A shared physical resource; `rate` is units of work per second, None for no emulation.
+
+    An emulated link is busy from when a transfer could begin, not from when a thread woke up to
+    begin it: a slow machine must not look like a slow link.
+    """
 
     def __init__(self, name: str, rate: float | None = None, latency_s: float = 0.0) -> None:
         self.name = name
@@ -54,6 +58,7 @@ class Ticket:
     def __init__(self, stage: str, link: str, at: tuple[int, int, int], work: float) -> None:
         self.stage, self.link, self.at, self.work = stage, link, at, work
         self.issued: Future[None] = Future()
+        self.asked_s = time.perf_counter()
         self.start_s = self.end_s = 0.0
         self.moved_B = 0
         self.marks: tuple[Any, Any] | None = None  # CUDA events around the work
@@ -111,7 +116,12 @@ class Lane:
         if self.stream is not None:
             ticket.marks = self._marks()
             ticket.marks[0].record(self.stream)
-        ticket.start_s, free_at = self.link.reserve(time.perf_counter(), ticket.work)
+        ready = ticket.asked_s
+        if self.link.rate is None:
+            ready = time.perf_counter()
+        for earlier in after:
+            ready = max(ready, earlier.end_s)
+        ticket.start_s, free_at = self.link.reserve(ready, ticket.work)
         ticket.moved_B = job()
         if ticket.marks is not None:
             ticket.marks[1].record(self.stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,24 @@ class Flow:
     host_q: torch.Tensor = field(init=False)
     host_fresh: list[torch.Tensor] = field(init=False)
     host_attended: torch.Tensor = field(init=False)
+    holders: int = 0
     returned: torch.Tensor | None = None
     looked_up: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def hold(self) -> None:
+        """One more job will need the queries, keys and values."""
+        with self._lock:
+            self.holders += 1
+
+    def drop(self) -> None:
+        """A job is done with them; the last one lets their memory go."""
+        with self._lock:
+            self.holders -= 1
+            if self.holders == 0:
+                del self.q, self.fresh
 
     def all_attended(self) -> torch.Tensor:
         """Attended values of every row: those of the GPU, then those the CPU gave back."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 ALIGN_B = 64
-MIN_CHUNK_B = 1 << 20
+MIN_CHUNK_B, MAX_CHUNK_B = 1 << 20, 64 << 20
 Key = tuple[str, int, int]
 
 
@@ -144,13 +144,13 @@ class WeightStore:
         return max((pieces[-1].end for pieces in self.spans if pieces), default=0)
 
     def chunks(self, j: int, parts: int) -> list[Chunk]:
-        """Cut the span of unit j into at most `parts` pieces of about the same size."""
+        """Cut the span of unit j into about `parts` equal pieces, none tiny and none huge."""
         pieces = self.spans[j]
         if not pieces:
             return []
         end = pieces[-1].end
         on_disk = max((piece.end for piece in pieces if piece.extent is not None), default=0)
-        parts = max(1, min(parts, end // MIN_CHUNK_B))
+        parts = max(1, min(parts, end // MIN_CHUNK_B), -(-end // MAX_CHUNK_B))
         cuts = [end * n // parts // ALIGN_B * ALIGN_B for n in range(parts)] + [end]
         chunks = []
         for start, stop in pairwise(cuts):
