@@ -13,7 +13,7 @@ class OffloadMachine:
 
     `gpu_flops` is the matrix rate and `attention_flops` that of prefill attention; a skinny
     product is bound by reading its weights at `hbm_Bps`. `cpu_attention_Bps` is KV bytes attended
-    per second on the CPU. `unit_overhead_s` is paid by the GPU per unit and micro-batch,
+    per second on the CPU. A capacity of 0 means that there is no such tier. `unit_overhead_s` is paid by the GPU per unit and micro-batch,
     `job_overhead_s` by every job when nothing overlaps.
     """
 
@@ -34,6 +34,6 @@ class OffloadMachine:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0.0 if field.name.endswith("overhead_s") else 1e-300
+            least = 0.0 if field.name.endswith(("overhead_s", "_B")) else 1e-300
             if not value >= least:
                 raise ConfigError(f"{field.name} must be positive, not {value}")

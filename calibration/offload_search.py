@@ -155,7 +155,7 @@ def _settle(draft: Draft, machine: OffloadMachine, space: SearchSpace) -> Propos
     room, shares = limit, draft.shares
     for _ in range(6):
         proposal = _realise(draft.case, machine, shares)
-        over = np.array(proposal.memory_B) / limit
+        over = np.array(proposal.memory_B) / np.maximum(limit, 1.0)
         if np.all(over <= 1) and float(proposal.forecast.total_s) <= space.most_s * 1.02:
             return proposal
         room = room / np.maximum(1.0, over * 1.005)
@@ -172,7 +172,7 @@ def best_shares(case: OffloadCase, machine: OffloadMachine, room_B: Array) -> Ar
 
     rows, limits, cost = _epigraph(case, machine)
     memory = memory_rows(case)
-    finite = np.isfinite(room_B)
+    finite = np.isfinite(room_B) & (room_B > 0)
     extra = rows.shape[1] - SHARES
     memory_rows_ = np.hstack([memory.slopes[finite], np.zeros((int(finite.sum()), extra))])
     scale = room_B[finite]
@@ -181,7 +181,8 @@ def best_shares(case: OffloadCase, machine: OffloadMachine, room_B: Array) -> Ar
     whole = np.zeros((3, rows.shape[1]))
     for what in range(3):
         whole[what, 3 * what : 3 * what + 3] = 1
-    bounds = [(0.0, 1.0)] * SHARES + [(0.0, None)] * extra
+    share_bounds = [(0.0, 1.0 if room > 0 else 0.0) for room in room_B] * 3
+    bounds = [*share_bounds, *[(0.0, None)] * extra]
     found = linprog(
         cost, A_ub=upper, b_ub=bounds_upper, A_eq=whole, b_eq=np.ones(3), bounds=bounds,
         method="highs",
