@@ -71,7 +71,7 @@ def test_missing_shard(broken, tmp_path):
     assert not workers()
 
 
-@pytest.mark.parametrize("keep", [0, 5, 200, -100])
+@pytest.mark.parametrize("keep", [5, 200, -100])
 def test_truncated_shard(broken, tmp_path, keep):
     victim = sorted(broken.glob("*.safetensors"))[0]
     content = victim.read_bytes()

@@ -47,7 +47,7 @@ percents = st.tuples(st.integers(0, 100), st.integers(0, 100)).map(
 )
 
 
-@pytest.mark.parametrize("policy", policies(12))
+@pytest.mark.parametrize("policy", policies(9))
 def test_links_are_busy_for_the_counted_bytes(policy):
     """Time on a link is bytes over its rate, and the bytes are those of the event count."""
     plan = BlockPlan(DIMS, policy, 4, policy.block, 16)
@@ -155,7 +155,7 @@ def held_B(folder, policy: OffloadPolicy, tmp_path) -> tuple[int, int]:
     return gpu, cpu + sum(size for place, size in made if place == "cpu")
 
 
-@pytest.mark.parametrize("policy", policies(8, seed=9))
+@pytest.mark.parametrize("policy", policies(5, seed=9))
 def test_memory_forecast_covers_what_the_engine_allocates(policy, tmp_path):
     config = {
         "model_type": "llama", "hidden_size": 512, "intermediate_size": 1536,
