@@ -22,6 +22,7 @@ from profilers.options import Options
 from profilers.planning import RULES, cut_to_budget, plan
 from profilers.progress import Progress, Reporter, Tally
 from profilers.results import failure_record, outcome_record
+from profilers.stopping import Rules
 from profilers.store import Store
 from profilers.workers import Worker, WorkerDied, start
 
@@ -29,6 +30,8 @@ __all__ = ["CampaignResult", "Options", "Progress", "plan_all", "run"]
 
 WorkerFactory = Callable[[], Worker]
 MAX_BATCH = 12
+MEMORY_SHARE = 0.25
+"""Of the device's memory, what the cases of one batch may hold together."""
 GRACE_S = 30.0
 GRACE_FACTOR = 6.0
 
@@ -142,7 +145,8 @@ class _Campaign:
         tally.plan(len(chosen), sum(item.estimate_s for item in chosen), note)
         interrupted = False
         try:
-            self._work_off(deque(_batches(chosen, self._options.seed)))
+            room_B = MEMORY_SHARE * self._described.machine.memory_B
+            self._work_off(deque(_batches(chosen, self._options.seed, room_B)))
         except KeyboardInterrupt:
             interrupted = True
         tally.report("end", "", "interrupted; run again to go on" if interrupted else "")
@@ -192,7 +196,7 @@ class _Campaign:
     ) -> None:
         worker = self._bench.worker()
         self._bench.is_fresh = False
-        rules = RULES[batch.items[0].case.profile]
+        rules = self._rules(batch.items[0].case.profile)
         timeout_s = self._options.case_timeout_s or GRACE_S + GRACE_FACTOR * batch.estimate_s
         cases = [item.case for item in batch.items]
         for reply in worker.measure(cases, rules, self._options.seed, timeout_s):
@@ -205,6 +209,10 @@ class _Campaign:
                 self._tally.report("retry", item.case.title, "again, alone in a fresh process")
             else:
                 self._keep(item.case, reply)
+
+    def _rules(self, profile: str) -> Rules:
+        rules, retake_s = RULES[profile], self._options.retake_s
+        return rules if retake_s is None else msgspec.structs.replace(rules, retake_s=retake_s)
 
     def _lose(
         self,
@@ -245,8 +253,9 @@ def _settled(store: Store, retry_failed: bool) -> frozenset[str]:
     return frozenset(entry.case for entry in entries if entry.decode().get("metrics"))
 
 
-def _batches(planned: Iterable[Planned], seed: int) -> list[_Batch]:
-    """Cases that share a worker, by priority and otherwise in random order."""
+def _batches(planned: Iterable[Planned], seed: int, room_B: float) -> list[_Batch]:
+    """Cases that share a worker, by priority and otherwise in random order; no batch holds more
+    than `MAX_BATCH` cases or, beyond its first, more than `room_B` bytes."""
     groups: dict[tuple[int, str], list[Planned]] = {}
     for item in planned:
         groups.setdefault((item.priority, item.batch or item.case.id), []).append(item)
@@ -254,7 +263,16 @@ def _batches(planned: Iterable[Planned], seed: int) -> list[_Batch]:
     keyed = []
     for (priority, _), items in groups.items():
         order.shuffle(items)
-        for first in range(0, len(items), MAX_BATCH):
-            batch = _Batch(items=tuple(items[first : first + MAX_BATCH]))
-            keyed.append(((priority, order.random()), batch))
+        for part in _parts(items, room_B):
+            keyed.append(((priority, order.random()), _Batch(items=part)))
     return [batch for _, batch in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def _parts(items: Sequence[Planned], room_B: float) -> list[tuple[Planned, ...]]:
+    parts: list[list[Planned]] = [[]]
+    for item in items:
+        held_B = sum(other.memory_B for other in parts[-1])
+        if parts[-1] and (len(parts[-1]) >= MAX_BATCH or held_B + item.memory_B > room_B):
+            parts.append([])
+        parts[-1].append(item)
+    return [tuple(part) for part in parts]

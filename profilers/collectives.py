@@ -67,7 +67,7 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
                             case={**case, "variant": backend},
                         ),
                         estimate_s=estimates.measuring_s(call, RULES, machine) + 0.3,
-                        priority=1 if op == "allreduce" else 2,
+                        priority={"allreduce": 0, "p2p": 1}.get(op, 2),
                         batch=f"{ranks} ranks",
                         memory_B=4.0 * nbytes * ranks,
                     )

@@ -22,7 +22,7 @@ def measuring_s(call: float, rules: Rules, machine: Machine, cold: bool = False)
     """Rough wall time of warm-up, samples, cache flushes and re-takes of a call."""
     flush = 3 * machine.cache_B / machine.bandwidth_Bps if cold else 0.0
     step = call + flush
-    warmup = max(5 * step, min(rules.warmup_s, 20 * step))
+    warmup = max(2 * step, min(rules.warmup_s, 20 * step))
     sampling = max(rules.min_samples * step, rules.min_time_s, rules.block_s)
     return OVERHEAD_S + RETAKES * (warmup + min(sampling, rules.cap_s + step))
 

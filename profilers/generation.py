@@ -8,21 +8,15 @@ replayed from a CUDA graph.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analyzer.records import Scenario
 from profilers import estimates
 from profilers.cases import Case, Failure, Machine, Outcome, Planned
-from profilers.environment import package_versions
-from profilers.model_shapes import (
-    DEFAULT_MODELS,
-    find_config,
-    rough_active_share,
-    rough_parameters,
-)
+from profilers.model_shapes import rough_active_share, rough_parameters
 from profilers.options import Options
+from profilers.scenarios import config_text, model_scenario, models
 from profilers.stopping import Rules
 
 if TYPE_CHECKING:
@@ -39,9 +33,14 @@ RULES = Rules(
 )
 BATCHES = {"tiny": (1, 2), "small": (1, 4), "large": (1, 8, 64, 256)}
 PROMPTS = {"tiny": (8, 16), "small": (32, 128, 512), "large": (128, 1024, 8192, 32768)}
-OUTPUTS = {"tiny": 4, "small": 16, "large": 32}
+OUTPUTS = {"tiny": 4, "small": 16, "large": 16}
+CORE_PAIRS = frozenset({(1, 128), (1, 1024), (8, 1024), (64, 128), (256, 128), (1, 32768)})
+"""On a large device: batches and prompts that span the grid at a third of its cost."""
 BUILD_BPS = 1e9
 CPU_PENALTY = 2.0
+OPS_PER_LAYER = 30
+HOST_OVERHEAD = 3.0
+"""What Python adds to the launch of an operator, in launches."""
 
 
 def plan(options: Options, machine: Machine) -> list[Planned]:
@@ -49,34 +48,18 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
     size = estimates.size_of(options, machine)
     output = options.output_tokens or OUTPUTS[size]
     planned = []
-    for reference in options.models or DEFAULT_MODELS[size]:
-        name, config = find_config(reference)
+    for name, config in models(options, machine):
         for dtype in estimates.model_formats(options, machine):
             for batch in options.batches or BATCHES[size]:
                 for prompt in options.prompts or PROMPTS[size]:
+                    scenario = model_scenario(name, dtype, batch, prompt, output)
                     for cache in _caches(machine):
-                        scenario = _scenario(name, dtype, batch, prompt, output)
                         planned.append(_planned(scenario, config, cache, machine, size))
     return [item for item in planned if item is not None]
 
 
 def _caches(machine: Machine) -> tuple[str, ...]:
     return ("dynamic", "static") if machine.device.startswith("cuda") else ("dynamic",)
-
-
-def _scenario(name: str, dtype: str, batch: int, prompt: int, output: int) -> Scenario:
-    return Scenario(
-        model=name,
-        engine="transformers",
-        engine_version=package_versions().get("transformers", ""),
-        gpus=1,
-        tp=1,
-        weight_precision=dtype,
-        kv_precision=dtype,
-        concurrency=batch,
-        input_tokens=prompt,
-        output_tokens=output,
-    )
 
 
 def _planned(
@@ -88,23 +71,20 @@ def _planned(
         return None
     weights_B, kv_B, prefill_s, step_s = rough_generation(scenario, config, machine)
     run_s = prefill_s + output * step_s
-    heavy = prompt * batch > 4096 or run_s > 5.0
-    first = dtype == "bf16" and not heavy
+    light = run_s <= 2.0
+    core = (batch, prompt) in CORE_PAIRS if size == "large" else light
+    first = dtype == "bf16" and core
     return Planned(
         case=Case(
             profile="generation",
             kind="e2e",
             scenario=scenario,
-            case={
-                "config": json.dumps(config, sort_keys=True, separators=(",", ":")),
-                "cache": cache,
-                "attention": "sdpa",
-            },
+            case={"config": config_text(config), "cache": cache, "attention": "sdpa"},
         ),
         estimate_s=estimates.measuring_s(run_s, RULES, machine) + weights_B / BUILD_BPS / 4,
-        priority=(0 if first else 1) + (cache == "static"),
+        priority=(0 if first else 1) + (cache == "static" and (batch, prompt) != (1, 1024)),
         batch=f"{scenario.model} {dtype}",
-        memory_B=1.1 * (weights_B + 2 * kv_B),
+        memory_B=1.03 * weights_B + 2.1 * kv_B,
     )
 
 
@@ -124,7 +104,7 @@ def rough_generation(
     context = prompt + float(scenario.output_tokens or 1)
     kv_B = 2 * layers * batch * context * hidden * kv_share * width
     attention = 2 * layers * batch * prompt * prompt * hidden
-    launches = layers * 30 * machine.launch_s
+    launches = layers * OPS_PER_LAYER * HOST_OVERHEAD * machine.launch_s
     penalty = CPU_PENALTY if machine.device == "cpu" else 1.0
     flops = 2 * active * batch * prompt + 4 * attention
     prefill_s = penalty * estimates.call_s(machine, dtype, flops, parameters * width) + launches

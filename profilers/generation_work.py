@@ -12,10 +12,10 @@ from profilers.cases import Case, Failure, Outcome, measurement_notes, quality_f
 from profilers.device import CpuDevice
 from profilers.measure import Bench, measure_together
 from profilers.measurement import Measurement
-from profilers.modelling import build_model, make_config, token_ids
+from profilers.modelling import attention_of, build_model, make_config, token_ids
 from profilers.stats import summarise
 from profilers.stopping import Rules
-from profilers.worker import classify, failure
+from profilers.worker import failure
 
 if TYPE_CHECKING:
     from profilers.workbench import Workbench
@@ -45,12 +45,12 @@ class Generator:
         now = self._bench.clock.now
         cache = self._fresh_cache()
         start = now()
-        token = self._forward(self._prompt, cache)
+        token, cache = self._forward(self._prompt, cache)
         token.cpu()
         first = now()
         step = self._replay if self._graph is not None else self._forward
         for _ in range(self._output - 1):
-            token = step(token, cache)
+            token, cache = step(token, cache)
             token.cpu()
         end = now()
         self._parts = {"ttft_s": first - start, "e2e_s": end - start}
@@ -65,24 +65,23 @@ class Generator:
     def is_graphed(self) -> bool:
         return self._graph is not None
 
-    def _forward(self, tokens: Any, cache: Any) -> Any:
+    def _forward(self, tokens: Any, cache: Any) -> tuple[Any, Any]:
+        """(next tokens, cache); without a cache the model makes the kind that it needs."""
         out = self._model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        return out.logits[:, -1:].argmax(dim=-1)
+        return out.logits[:, -1:].argmax(dim=-1), out.past_key_values
 
     def _fresh_cache(self) -> Any:
         if self._static:
             self._cache.reset()
             return self._cache
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self._model.config)
+        return None
 
     def _prepare_static(self, length: int) -> None:
         """Allocate the cache once and, on a GPU, capture one decode step."""
         from transformers import StaticCache
 
         self._cache = StaticCache(config=self._model.config, max_cache_len=length)
-        token = self._forward(self._prompt, self._cache)
+        token, _ = self._forward(self._prompt, self._cache)
         if self._bench.is_cpu or self._output < 2:
             return
         torch = self._bench.torch
@@ -94,22 +93,36 @@ class Generator:
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._drawn = self._forward(self._fed, self._cache)
+            self._drawn, _ = self._forward(self._fed, self._cache)
         self._graph = graph
 
-    def _replay(self, token: Any, cache: Any) -> Any:
+    def _replay(self, token: Any, cache: Any) -> tuple[Any, Any]:
         self._fed.copy_(token)
         self._graph.replay()
-        return self._drawn
+        return self._drawn, cache
 
 
 def measure_generations(
     cases: Sequence[Case], bench: Workbench, rules: Rules, seed: int
 ) -> Iterator[Outcome | Failure]:
-    """Cases of one batch share a model; each has its own cache and prompt."""
+    """Cases of one batch share a model. On a CPU they take random turns; on a GPU, whose memory
+    the caches of all would fill, one follows the other."""
     first = cases[0]
     config = make_config(json.loads(str(first.case["config"])))
     model = build_model(config, first.scenario.weight_precision, bench)
+    for turn in [cases] if bench.is_cpu else [[case] for case in cases]:
+        for reply in _measure_together(model, turn, bench, rules, seed):
+            yield reply
+            if isinstance(reply, Failure) and reply.code == "crash":
+                return
+        bench.free()
+    del model
+    bench.free()
+
+
+def _measure_together(
+    model: Any, cases: Sequence[Case], bench: Workbench, rules: Rules, seed: int
+) -> Iterator[Outcome | Failure]:
     generators: dict[str, Generator] = {}
     for case in cases:
         try:
@@ -118,26 +131,18 @@ def measure_generations(
             generators[case.id] = generator
         except (RuntimeError, MemoryError, NotImplementedError, TypeError, ValueError) as error:
             yield failure(case, error)
-            if classify(error) == "crash":
-                return
     kit = replace(bench.kit, device=CpuDevice(bench.clock))
     benches = [
-        Bench(
-            name=name, run=generator.run, details=generator.parts, cuda_graph=generator.is_graphed
-        )
-        for name, generator in generators.items()
+        Bench(name=name, run=made.run, details=made.parts, cuda_graph=made.is_graphed)
+        for name, made in generators.items()
     ]
     results = measure_together(benches, kit, rules, seed) if benches else {}
     by_id = {case.id: case for case in cases}
     for name, measured in results.items():
-        yield generation_outcome(by_id[name], measured)
-    generators.clear()
-    benches.clear()
-    del model
-    bench.free()
+        yield generation_outcome(by_id[name], measured, attention_of(model))
 
 
-def generation_outcome(case: Case, measured: Measurement) -> Outcome:
+def generation_outcome(case: Case, measured: Measurement, attention: str) -> Outcome:
     """TTFT, TPOT and E2E with their own samples and spread; energy where runs were long enough."""
     metrics, samples, spread = {}, {}, {}
     for name, values in measured.details_s.items():
@@ -162,7 +167,7 @@ def generation_outcome(case: Case, measured: Measurement) -> Outcome:
         samples=samples,
         spread=spread,
         flags=(*quality_flags(measured), *_noise_flags(measured)),
-        notes=measurement_notes(measured),
+        notes={**measurement_notes(measured), "attention_used": attention},
     )
 
 

@@ -7,17 +7,15 @@ so the context does not grow. Weights are cold, since in a whole model the other
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analyzer.records import Scenario
 from profilers import estimates
 from profilers.cases import Case, Failure, Machine, Outcome, Planned
-from profilers.environment import package_versions
 from profilers.generation import rough_generation
-from profilers.model_shapes import DEFAULT_MODELS, find_config
 from profilers.options import Options
+from profilers.scenarios import config_text, model_scenario, models
 from profilers.stopping import Rules
 
 if TYPE_CHECKING:
@@ -41,31 +39,21 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
     """Prefill and decode of a layer for every model, batch and length."""
     size = estimates.size_of(options, machine)
     planned = []
-    for reference in options.models or DEFAULT_MODELS[size]:
-        name, config = find_config(reference)
+    for name, config in models(options, machine):
         for dtype in estimates.model_formats(options, machine)[:1]:
             for phase in ("prefill", "decode"):
                 for batch in options.batches or BATCHES[size]:
                     for length in options.prompts or LENGTHS[size]:
-                        scenario = _scenario(name, dtype, batch, length)
-                        planned.append(_planned(scenario, config, phase, machine))
+                        scenario = model_scenario(name, dtype, batch, length)
+                        core = (batch, length) == (BATCHES[size][0], LENGTHS[size][-1])
+                        priority = 0 if core else 1
+                        planned.append(_planned(scenario, config, phase, machine, priority))
     return planned
 
 
-def _scenario(name: str, dtype: str, batch: int, length: int) -> Scenario:
-    return Scenario(
-        model=name,
-        engine="transformers",
-        engine_version=package_versions().get("transformers", ""),
-        gpus=1,
-        weight_precision=dtype,
-        kv_precision=dtype,
-        concurrency=batch,
-        input_tokens=length,
-    )
-
-
-def _planned(scenario: Scenario, config: dict[str, Any], phase: str, machine: Machine) -> Planned:
+def _planned(
+    scenario: Scenario, config: dict[str, Any], phase: str, machine: Machine, priority: int
+) -> Planned:
     weights_B, kv_B, prefill_s, step_s = rough_generation(scenario, config, machine)
     count = float(config.get("num_hidden_layers") or config.get("n_layer") or 1)
     call = (prefill_s if phase == "prefill" else step_s) / count
@@ -75,14 +63,10 @@ def _planned(scenario: Scenario, config: dict[str, Any], phase: str, machine: Ma
             profile="layers",
             kind="layer",
             scenario=scenario,
-            case={
-                "phase": phase,
-                "config": json.dumps(config, sort_keys=True, separators=(",", ":")),
-                "attention": "sdpa",
-            },
+            case={"phase": phase, "config": config_text(config), "attention": "sdpa"},
         ),
         estimate_s=setup + estimates.measuring_s(call, RULES, machine, cold=True),
-        priority=1,
+        priority=priority,
         batch=f"layer of {scenario.model} {scenario.weight_precision}",
         memory_B=3 * (weights_B + kv_B) / count,
     )

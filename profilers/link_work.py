@@ -147,7 +147,9 @@ def _cache_note(case: Mapping[str, Any]) -> str:
 
 def _file(bench: Workbench, stack: ExitStack, nbytes: int) -> Path:
     """A file of random bytes in the scratch folder, on the disk before we begin."""
-    folder = Path(stack.enter_context(TemporaryDirectory(dir=bench.scratch, prefix="disk-")))
+    folder = Path(
+        stack.enter_context(TemporaryDirectory(dir=bench.scratch_folder(), prefix="disk-"))
+    )
     path = folder / "payload"
     block = os.urandom(min(nbytes, 1 << 20))
     with path.open("wb") as file:

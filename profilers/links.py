@@ -52,7 +52,7 @@ COPY_SIZES = {
 }
 DISK_SIZES = {
     "tiny": (MIB,),
-    "small": (MIB, 16 * MIB, 128 * MIB),
+    "small": (MIB, 16 * MIB, 64 * MIB),
     "large": (MIB, 16 * MIB, 256 * MIB),
 }
 MEMORY_OPS = ("memory_read", "memory_copy", "memory_triad")
@@ -73,7 +73,8 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
         for variant in ("direct", "cached"):
             for nbytes in DISK_SIZES[size]:
                 case: dict[str, Scalar] = {"op": op, "bytes": nbytes, "variant": variant}
-                planned.append(_planned(case, machine, SLOW_DISK_BPS, 1))
+                last = nbytes == DISK_SIZES[size][-1] and variant == "direct"
+                planned.append(_planned(case, machine, SLOW_DISK_BPS, 0 if last else 1))
     return planned
 
 

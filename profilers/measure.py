@@ -70,13 +70,34 @@ class _Session:
     stop: StopRule = field(init=False)
     clean: list[_Block] = field(default_factory=list)
     troubled: list[_Block] = field(default_factory=list)
+    lenient: StopRule = field(init=False)
+    """Counts troubled samples too; decides once there is no patience left."""
     spent_s: float = 0.0
-    paused_s: float = 0.0
-    pause_s: float = FIRST_PAUSE_S
     ended: StopReason | None = None
 
     def __post_init__(self) -> None:
-        self.stop = StopRule(self.rules)
+        self.stop, self.lenient = StopRule(self.rules), StopRule(self.rules)
+
+
+@dataclass
+class _Patience:
+    """Waiting for the machine to calm down helps every bench alike, so all share one allowance."""
+
+    left_s: float
+    pause_s: float = FIRST_PAUSE_S
+
+    def wait(self, kit: Kit) -> bool:
+        """Pause, longer each time; False where the allowance is used up."""
+        if self.left_s <= 0:
+            return False
+        kit.clock.sleep(self.pause_s)
+        self.left_s -= self.pause_s
+        self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
+        return True
+
+    def relax(self) -> None:
+        """The machine was calm: the next pause is a short one again."""
+        self.pause_s = FIRST_PAUSE_S
 
 
 def measure(bench: Bench, kit: Kit, rules: Rules | None = None, seed: int = 0) -> Measurement:
@@ -96,11 +117,12 @@ def measure_together(
     sessions = [_Session(bench, rules) for bench in benches]
     for session in sessions:
         _warm_up(session, kit)
+    patience = _Patience(rules.retake_s)
     active = list(sessions)
     while active:
         order.shuffle(active)
         for session in active:
-            _take_block(session, kit)
+            _take_block(session, kit, patience)
         active = [session for session in active if session.ended is None]
     return {session.bench.name: _conclude(session, kit) for session in sessions}
 
@@ -154,7 +176,7 @@ def _window(warmup_s: float, value_s: float) -> int:
     return min(20, max(4, int(warmup_s / 2 / value_s))) if value_s > 0 else 20
 
 
-def _take_block(session: _Session, kit: Kit) -> None:
+def _take_block(session: _Session, kit: Kit, patience: _Patience) -> None:
     """One block of samples, kept if the machine was itself, and the decision whether to go on."""
     rules, bench = session.rules, session.bench
     began = kit.clock.now()
@@ -167,12 +189,15 @@ def _take_block(session: _Session, kit: Kit) -> None:
     )
     reading = kit.watch.stop()
     block = _Block(samples, reading, bench.details() if bench.details else {})
+    for sample in samples:
+        session.lenient.add(sample, session.inner)
     if reading.troubles:
         session.troubled.append(block)
-        _pause(session, kit)
+        if not patience.wait(kit):
+            session.ended = session.lenient.reason()
     else:
         session.clean.append(block)
-        session.pause_s = FIRST_PAUSE_S
+        patience.relax()
         for sample in samples:
             session.stop.add(sample, session.inner)
         session.ended = session.stop.reason()
@@ -188,16 +213,6 @@ def _block_size(session: _Session) -> int:
     rules = session.rules
     room = max(1, rules.max_samples - session.stop.count)
     return max(1, min(int(rules.block_s / sample_s), rules.min_samples * 10, room))
-
-
-def _pause(session: _Session, kit: Kit) -> None:
-    """Wait for the machine to calm down, longer each time, until the allowance is used up."""
-    if session.paused_s >= session.rules.retake_s:
-        session.ended = "time_cap"
-        return
-    kit.clock.sleep(session.pause_s)
-    session.paused_s += session.pause_s
-    session.pause_s = min(2 * session.pause_s, LONGEST_PAUSE_S)
 
 
 def _conclude(session: _Session, kit: Kit) -> Measurement:

@@ -8,17 +8,15 @@ the last position, as servers do, the other those of every position, as a plain 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from analyzer.records import Scalar, Scenario
+from analyzer.records import Scenario
 from profilers import estimates
 from profilers.cases import Case, Failure, Machine, Outcome, Planned
-from profilers.environment import package_versions
 from profilers.generation import rough_generation
-from profilers.model_shapes import DEFAULT_MODELS, find_config
 from profilers.options import Options
+from profilers.scenarios import config_text, model_scenario, models
 from profilers.stopping import Rules
 
 if TYPE_CHECKING:
@@ -29,49 +27,44 @@ BATCHES = {"tiny": (1,), "small": (1, 4), "large": (1, 16)}
 PROMPTS = {"tiny": (16,), "small": (128, 512), "large": (1024, 8192)}
 OUTPUT = 2
 SETUP_S = 1.0
+BUILD_BPS = 2e9
 
 
 def plan(options: Options, machine: Machine) -> list[Planned]:
     """Every model, batch, length and choice of logits."""
     size = estimates.size_of(options, machine)
     planned = []
-    for reference in options.models or DEFAULT_MODELS[size]:
-        name, config = find_config(reference)
+    for name, config in models(options, machine):
         for dtype in estimates.model_formats(options, machine)[:1]:
             for batch in options.batches or BATCHES[size]:
                 for prompt in options.prompts or PROMPTS[size]:
-                    scenario = Scenario(
-                        model=name,
-                        engine="transformers",
-                        engine_version=package_versions().get("transformers", ""),
-                        gpus=1,
-                        weight_precision=dtype,
-                        kv_precision=dtype,
-                        concurrency=batch,
-                        input_tokens=prompt,
-                        output_tokens=OUTPUT,
-                    )
-                    weights_B, kv_B, prefill_s, _ = rough_generation(scenario, config, machine)
-                    vocab = float(config.get("vocab_size") or 32000)
+                    scenario = model_scenario(name, dtype, batch, prompt, OUTPUT)
+                    core = (batch, prompt) == (BATCHES[size][0], PROMPTS[size][0])
                     for kept in ("last", "all"):
-                        logits_B = 2 * batch * prompt * vocab * 2 if kept == "all" else 0.0
-                        case: dict[str, Scalar] = {
-                            "logits": kept,
-                            "config": json.dumps(config, sort_keys=True, separators=(",", ":")),
-                            "attention": "sdpa",
-                        }
-                        planned.append(
-                            Planned(
-                                case=Case(
-                                    profile="memory", kind="memory", scenario=scenario, case=case
-                                ),
-                                estimate_s=SETUP_S + weights_B / 2e9 + 3 * prefill_s,
-                                priority=1 if kept == "last" else 2,
-                                batch="",  # a process of its own: an allocator remembers
-                                memory_B=1.2 * (weights_B + 2 * kv_B + logits_B),
-                            )
-                        )
+                        priority = (0 if core else 1) + (kept == "all")
+                        planned.append(_planned(scenario, config, kept, machine, priority))
     return planned
+
+
+def _planned(
+    scenario: Scenario, config: dict[str, Any], kept: str, machine: Machine, priority: int
+) -> Planned:
+    weights_B, kv_B, prefill_s, _ = rough_generation(scenario, config, machine)
+    tokens = float(scenario.concurrency or 1) * float(scenario.input_tokens or 1)
+    vocab = float(config.get("vocab_size") or 32000)
+    logits_B = 4.0 * tokens * vocab if kept == "all" else 0.0
+    return Planned(
+        case=Case(
+            profile="memory",
+            kind="memory",
+            scenario=scenario,
+            case={"logits": kept, "config": config_text(config), "attention": "sdpa"},
+        ),
+        estimate_s=SETUP_S + weights_B / BUILD_BPS + 3 * prefill_s,
+        priority=priority,
+        batch=f"memory of {scenario.model}",
+        memory_B=1.03 * weights_B + 2.5 * kv_B + logits_B,
+    )
 
 
 def measure(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analyzer.errors import ProfilerError
 from analyzer.records import Scalar
 from profilers.cases import Case, Failure, Outcome
 from profilers.ledger import Ledger, allocator_peak_B
-from profilers.modelling import build_model, make_config, parameter_B, token_ids
+from profilers.modelling import attention_of, build_model, make_config, parameter_B, token_ids
 from profilers.worker import classify, failure
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def _account(case: Case, bench: Workbench) -> Outcome:
     scenario = case.scenario
     config = make_config(json.loads(str(case.case["config"])))
     start_B = _allocated_B(bench)
+    _forget_process_peak()
     model = build_model(config, scenario.weight_precision, bench)
     weights_B = parameter_B(model)
     resident_B = _allocated_B(bench) - start_B if not bench.is_cpu else weights_B
@@ -53,6 +56,7 @@ def _account(case: Case, bench: Workbench) -> Outcome:
     }
     notes: dict[str, Scalar] = {
         "quality": "ok",
+        "attention_used": attention_of(model),
         "ledger_peak_B": ledger_B,
         "weights_with_rounding_B": resident_B,
         "kv_cache_after_tokens": length,
@@ -67,12 +71,10 @@ def _forward(
 
     Run twice: the ledger slows the pass and must not be in the allocator's figure.
     """
-    from transformers import DynamicCache
 
     def prefill() -> tuple[list[Any], Any]:
-        cache = DynamicCache(config=model.config)
-        out = model(input_ids=prompt, past_key_values=cache, use_cache=True, logits_to_keep=keep)
-        return list(_tensors(cache)), out.logits
+        out = model(input_ids=prompt, use_cache=True, logits_to_keep=keep)
+        return list(_tensors(out.past_key_values)), out.logits
 
     peak_B = allocator_peak_B(prefill, bench)
     bench.free()
@@ -98,11 +100,24 @@ def _allocated_B(bench: Workbench) -> float:
 def _device_figures(bench: Workbench) -> dict[str, float]:
     """The allocator's reserve and the driver's view on a GPU; the process's own on a CPU."""
     if bench.is_cpu:
-        import resource
-
-        return {"process_B": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0}
+        return {"process_B": _process_peak_B()}
     free_B, total_B = bench.torch.cuda.mem_get_info(bench.device)
     return {
         "reserved_B": float(bench.torch.cuda.max_memory_reserved(bench.device)),
         "device_used_B": float(total_B - free_B),
     }
+
+
+def _forget_process_peak() -> None:
+    """Linux keeps the peak of a process's memory until it is told to start anew."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # not Linux, or not permitted: then the peak is that of the whole process
+
+
+def _process_peak_B() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) * 1024
+    raise ProfilerError("the system does not report the peak of a process's memory")

@@ -178,16 +178,21 @@ def _from_file(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def rough_parameters(config: dict[str, Any]) -> float:
-    """Parameters of a model to within some tens of percent: enough to plan by."""
+    """Parameters of a model, exact for the common kind and some tens of percent off for others:
+    enough to plan by."""
     hidden = float(config.get("hidden_size") or config.get("n_embd") or config.get("d_model") or 1)
     layers = float(config.get("num_hidden_layers") or config.get("n_layer") or 1)
     inter = float(config.get("intermediate_size") or 4 * hidden)
+    heads = float(config.get("num_attention_heads") or config.get("n_head") or 1)
+    kv_heads = float(config.get("num_key_value_heads") or heads)
+    head_dim = float(config.get("head_dim") or hidden / heads)
+    attention = 2 * hidden * head_dim * (heads + kv_heads)
     experts = config.get("num_local_experts") or config.get("num_experts")
     expert_inter = float(config.get("moe_intermediate_size") or inter)
     feed_forward = 3 * hidden * (float(experts) * expert_inter if experts else inter)
     vocab = float(config.get("vocab_size") or 32000)
-    tables = 1 if config.get("tie_word_embeddings", True) else 2
-    return layers * (3 * hidden * hidden + feed_forward) + tables * vocab * hidden
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    return layers * (attention + feed_forward) + tables * vocab * hidden
 
 
 def rough_active_share(config: dict[str, Any]) -> float:

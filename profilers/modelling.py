@@ -38,9 +38,16 @@ def make_config(config: dict[str, Any], attention: str = "sdpa") -> Any:
     except ValueError as error:
         raise ConfigError(f"transformers does not know model_type {kind!r}: {error}") from None
     text = made.get_text_config(decoder=True)
-    text.pad_token_id = text.eos_token_id = text.bos_token_id = None
+    _tame_special_tokens(text)
     text._attn_implementation = attention
     return text
+
+
+def _tame_special_tokens(config: Any) -> None:
+    """Our loops stop by count alone; an id must only lie within the vocabulary."""
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if getattr(config, name, None) is not None:
+            setattr(config, name, 0)
 
 
 def build_model(config: Any, dtype: str, bench: Workbench) -> Any:
@@ -49,17 +56,28 @@ def build_model(config: Any, dtype: str, bench: Workbench) -> Any:
 
     transformers = _transformers()
 
-    with warnings.catch_warnings(), no_init_weights(), bench.device:
-        warnings.simplefilter("ignore")
-        model = transformers.AutoModelForCausalLM.from_config(
-            config,
-            dtype=bench.dtype(dtype),
-            attn_implementation=config._attn_implementation,
-        )
+    def made(attention: str) -> Any:
+        with warnings.catch_warnings(), no_init_weights(), bench.device:
+            warnings.simplefilter("ignore")
+            return transformers.AutoModelForCausalLM.from_config(
+                config, dtype=bench.dtype(dtype), attn_implementation=attention
+            )
+
+    try:
+        model = made(config._attn_implementation)
+    except ValueError as error:
+        if "attention implementation" not in str(error):
+            raise
+        model = made("eager")  # this architecture has no other; the record says which was used
     model.eval()
     fill_weights(model)
     model.tie_weights()
     return model
+
+
+def attention_of(model: Any) -> str:
+    """The attention implementation that a model really uses."""
+    return str(model.config._attn_implementation)
 
 
 def fill_weights(model: Any) -> None:
@@ -96,7 +114,7 @@ def shortened(config: Any) -> Any:
             setattr(short, key, value[:keep])
     short.num_hidden_layers = keep
     short.vocab_size = min(int(short.vocab_size), PROFILE_VOCAB)
-    short.pad_token_id = short.eos_token_id = short.bos_token_id = None
+    _tame_special_tokens(short)
     short._attn_implementation = config._attn_implementation
     return short
 

@@ -57,6 +57,8 @@ def _fp8(m: int, n: int, k: int, dtype: str, bench: Workbench) -> Product:
 def _int4(m: int, n: int, k: int, dtype: str, bench: Workbench) -> Product:
     """4-bit weights in groups of 128, bf16 activations."""
     torch = bench.torch
+    if k % INT4_GROUP:
+        raise NotImplementedError(f"int4 weights: k = {k} is no multiple of {INT4_GROUP}")
     x = bench.normal(m, k, dtype="bf16")
     codes = torch.randint(0, 16, (n, k), device=bench.device, dtype=torch.int32)
     scales = bench.normal(k // INT4_GROUP, n, 2, dtype="bf16")

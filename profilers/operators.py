@@ -37,6 +37,7 @@ TOKENS = {
 QUERIES = {"tiny": (8, 32), "small": (64, 256, 1024), "large": (128, 512, 2048, 8192)}
 CONTEXTS = {"tiny": (16, 64), "small": (128, 1024, 4096), "large": (512, 2048, 8192, 32768)}
 SEQUENCES = {"tiny": (1, 2), "small": (1, 4, 16), "large": (1, 8, 32, 128)}
+INT4_GROUP = 128
 QUANTISED = ("int8", "fp8", "int4")
 CORE_TOKENS = frozenset({1, 16, 256, 1024, 4096})
 
@@ -55,7 +56,7 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
         for dtype in formats:
             drafts += _gemms(shape, dtype, TOKENS[size], first=dtype == plain[0])
         for dtype in plain[:2]:
-            drafts += _attention(shape, dtype, size)
+            drafts += _attention(shape, dtype, size, compiled=machine.device != "cpu")
             drafts += _vectors(shape, dtype, TOKENS[size])
     for experts in EXPERTS[size]:
         drafts += _experts(experts, plain[0], TOKENS[size])
@@ -103,7 +104,7 @@ def _gemms(shape: Shape, dtype: str, tokens: Sequence[int], first: bool) -> list
     drafts: list[Draft] = []
     for n, k in weights:
         for m in tokens:
-            if n == shape.vocab and m > 256:
+            if (n == shape.vocab and m > 256) or (dtype == "int4" and k % INT4_GROUP):
                 continue
             priority = 0 if m in CORE_TOKENS else 1
             if not first:
@@ -116,7 +117,7 @@ def _gemms(shape: Shape, dtype: str, tokens: Sequence[int], first: bool) -> list
     return drafts
 
 
-def _attention(shape: Shape, dtype: str, size: str) -> list[Draft]:
+def _attention(shape: Shape, dtype: str, size: str, compiled: bool) -> list[Draft]:
     width = estimates.FORMAT_B[dtype]
     heads: dict[str, Scalar] = {
         "dtype": dtype,
@@ -143,7 +144,8 @@ def _attention(shape: Shape, dtype: str, size: str) -> list[Draft]:
     longest: dict[str, Scalar] = {"op": "attn_prefill", "batch": 1, "q_len": max(QUERIES[size])}
     flops = 4.0 * shape.heads * shape.head_dim * max(QUERIES[size]) ** 2
     drafts.append(({**longest, **heads, "variant": "flash"}, flops, 0.0, 2))
-    drafts.append(({**longest, **heads, "variant": "flex"}, 20 * flops, 0.0, 2))
+    if compiled:
+        drafts.append(({**longest, **heads, "variant": "flex"}, 20 * flops, 0.0, 2))
     return drafts
 
 

@@ -30,6 +30,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     size: Size = "auto"
     """Sizes of shapes and models: `tiny` proves that it works, `large` is for a data-centre GPU."""
     case_timeout_s: float | None = None
+    retake_s: float | None = None
+    """Seconds per batch to wait for a disturbed machine to calm down; 0: take it as it is."""
     retry_failed: bool = False
     seed: int = 0
     hardware: str = ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from analyzer.errors import ConfigError
@@ -86,9 +88,15 @@ class Workbench:
             formats=tuple(name for name in FORMATS if self._can_multiply(name)),
             flops=self._rough_flops(),
             bandwidth_Bps=self._rough_bandwidth(),
-            launch_s=20e-6,
+            launch_s=self._rough_launch(),
         )
-        environment = capture(self._device_facts(), self.threads)
+        facts = {
+            **self._device_facts(),
+            "device_memory_B": f"{self._memory_B():.0f}",
+            "cache_B": f"{self._cache_B():.0f}",
+            "disk_B": f"{shutil.disk_usage(self.scratch_folder()).total}",
+        }
+        environment = capture(facts, self.threads)
         return Described(machine=machine, environment=environment)
 
     def measure(
@@ -100,6 +108,12 @@ class Workbench:
             yield from module.measure(list(group), self, rules, seed)
         if not self.is_cpu:
             self.torch.cuda.empty_cache()
+
+    def scratch_folder(self) -> Path:
+        """The folder on the disk that is measured; made if need be."""
+        folder = Path(self.scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def free(self) -> None:
         """Give unused memory back to the device."""
@@ -152,6 +166,11 @@ class Workbench:
         target = self.torch.empty_like(source)
         return 2.0 * float(source.nbytes) / self._best(lambda: target.copy_(source))
 
+    def _rough_launch(self) -> float:
+        """Time of an operator that does next to nothing, as the host sees it."""
+        one = self.normal(1, dtype="fp32")
+        return self._best(lambda: [one.add_(1.0) for _ in range(100)]) / 100
+
     def _best(self, run: Any) -> float:
         run()
         self.kit.device.synchronize()
@@ -190,6 +209,8 @@ def fill_normal(tensor: Any, scale: float = 1.0) -> Any:
     import torch
 
     flat = tensor.view(-1)
+    if not flat.numel():
+        return tensor
     block = torch.randn(min(flat.numel(), 1 << 20), device=tensor.device) * scale
     block = block.to(tensor.dtype)
     for start in range(0, flat.numel(), block.numel()):

@@ -12,7 +12,7 @@ import sys
 
 from profilers.store import Store
 
-PAYLOAD_B = 150_000
+PAYLOAD_B = 60_000
 
 
 def write_until_killed(folder: str, round_number: int) -> None:

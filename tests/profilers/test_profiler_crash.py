@@ -13,7 +13,7 @@ from pathlib import Path
 from profilers.store import read
 
 KILLS = 200
-ROUNDS_PER_STORE = 20
+ROUNDS_PER_STORE = 10
 VICTIM = Path(__file__).with_name("store_victim.py")
 
 
@@ -51,7 +51,7 @@ def test_200_kills_lose_nothing_that_was_acknowledged(tmp_path):
             if kill % ROUNDS_PER_STORE == 0:
                 promised = set()
                 folder = tmp_path / f"store-{kill}"
-            promised |= set(kill_once(victim, folder, chance.uniform(0.0, 0.02)))
+            promised |= set(kill_once(victim, folder, chance.uniform(0.0, 0.012)))
             contents = read(folder)
             torn += contents.torn_B > 0
             assert promised <= contents.cases

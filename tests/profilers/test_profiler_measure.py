@@ -93,28 +93,38 @@ def test_trouble_without_end_gives_the_samples_and_a_verdict(reading, quality):
     machine = kit(ScriptedWatch(then=reading))
     result = measure(Bench(name="a", run=constant(0.01)), machine, Rules(retake_s=1.0))
     assert result.quality == quality
-    assert result.tainted == result.summary.count > 0
-    assert result.stopped_by == "time_cap"
+    assert result.tainted == result.summary.count >= 50  # half a second, as without trouble
+    assert result.stopped_by == "noise"
     assert "kept disturbed blocks" in result.remarks[0]
     pauses = machine.clock.sleeps  # type: ignore[attr-defined]
     assert max(pauses) <= 0.5
-    assert sum(pauses) >= 1.0
+    assert 1.0 <= sum(pauses) <= 1.5
+
+
+def test_benches_share_one_allowance_for_waiting():
+    machine = kit(ScriptedWatch(then=CONTENDED))
+    benches = [Bench(name=name, run=constant(0.01)) for name in "abcdef"]
+    results = measure_together(benches, machine, Rules(retake_s=1.0))
+    assert sum(machine.clock.sleeps) <= 1.5  # type: ignore[attr-defined]
+    assert {result.quality for result in results.values()} == {"noisy"}
+    assert all(result.summary.count >= 10 for result in results.values())
 
 
 def test_the_gravest_trouble_names_the_verdict():
     machine = kit(ScriptedWatch([CONTENDED], then=THROTTLED))
     result = measure(Bench(name="a", run=constant(0.5)), machine, Rules(retake_s=0.3))
     assert result.quality == "throttled"
-    assert {"contended 1×" in remark for remark in result.remarks} == {True, False}
+    assert "contended 1×, throttled 9×" in result.remarks[0]
 
 
 def test_enough_clean_samples_make_the_disturbed_ones_superfluous():
     watch = ScriptedWatch([Reading(), Reading(), Reading()], then=CONTENDED)
-    rules = Rules(retake_s=0.5, min_time_s=10.0)
+    rules = Rules(retake_s=0.5, min_time_s=1.0)
     result = measure(Bench(name="a", run=constant(0.01)), kit(watch), rules)
     assert result.tainted == 0
     assert result.summary.count == 30
-    assert result.quality == "short"  # ten measured seconds were asked for
+    assert result.retaken >= 70
+    assert result.quality == "ok"
 
 
 def test_short_calls_are_repeated_within_a_sample():
