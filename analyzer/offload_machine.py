@@ -13,8 +13,8 @@ class OffloadMachine:
 
     `gpu_flops` is the matrix rate and `attention_flops` that of prefill attention; a skinny
     product is bound by reading its weights at `hbm_Bps`. `cpu_attention_Bps` is KV bytes attended
-    per second on the CPU. A capacity of 0 means that there is no such tier. `unit_overhead_s` is paid by the GPU per unit and micro-batch,
-    `job_overhead_s` by every job when nothing overlaps.
+    per second on the CPU. `unit_overhead_s` is paid by the GPU per unit and micro-batch,
+    `job_overhead_s` by every single job. A capacity of 0 means that there is no such tier.
     """
 
     h2d_Bps: float

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from analyzer.errors import NotIdentifiable
 from analyzer.offload_machine import OffloadMachine
 
+WIDEST = np.log(1e3)  # how far a rate may move from where the fit starts
+
 Predict = Callable[[OffloadMachine], float]
 
 
@@ -28,10 +30,15 @@ class Observation:
 
 @dataclass(frozen=True)
 class OffloadFit:
-    """The machine with fitted rates, and log errors (predicted over measured) of the data."""
+    """The machine with fitted rates, and log errors (predicted over measured) of the data.
+
+    `unbounded` names rates that turned out too fast to be ever waited for: what is given for
+    them is only known to be fast enough.
+    """
 
     machine: OffloadMachine
     errors: NDArray[np.float64]
+    unbounded: tuple[str, ...] = ()
 
     @property
     def geomean_error(self) -> float:
@@ -65,10 +72,18 @@ def fit_machine(
         return log_errors(machine(logs), data)
 
     first = np.log([getattr(start, name) for name in names])
-    found = least_squares(errors, first, loss="soft_l1", f_scale=0.1)
-    moved = np.abs(np.asarray(found.jac)).max(axis=0)
-    for name, slope in zip(names, moved, strict=True):
-        if slope < 1e-6:
-            raise NotIdentifiable(f"the data do not depend on {name}: leave it out of the fit")
+    steps = 0.1 * np.eye(len(names))
+    slopes = np.array([errors(first + step) - errors(first - step) for step in steps]).T
+    for name in _silent(slopes, names):
+        raise NotIdentifiable(f"the data do not depend on {name}: leave it out of the fit")
+    box = (first - WIDEST, first + WIDEST)
+    found = least_squares(errors, first, bounds=box, loss="soft_l1", f_scale=0.1)
     best = machine(found.x)
-    return OffloadFit(best, log_errors(best, data))
+    silent = _silent(found.jac, names)
+    return OffloadFit(best, log_errors(best, data), tuple(silent))
+
+
+def _silent(slopes: object, names: Sequence[str]) -> list[str]:
+    """Rates that no observation reacts to."""
+    reaction = np.abs(np.asarray(slopes, dtype=float)).max(axis=0)
+    return [name for name, slope in zip(names, reaction, strict=True) if slope < 1e-6]

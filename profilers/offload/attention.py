@@ -19,7 +19,7 @@ from profilers.offload.kv import TO_LOGICAL, TOKEN_MAJOR, prefix, put
 from profilers.offload.lanes import Job, Ticket
 from profilers.offload.quant import decode
 from profilers.offload.rings import Slot
-from profilers.offload.state import Flow
+from profilers.offload.state import Flow, join
 
 if TYPE_CHECKING:
     import torch
@@ -235,7 +235,7 @@ class Attention:
                     q = flow.q[first : first + rows]
                     done.append(self._attend(event, q, planes, first))
                     first += rows
-            flow.attended = _join(done)
+            flow.attended = join(done)
             flow.drop()
             self.block.hand_over(flow.attended)
             return 0
@@ -257,7 +257,7 @@ class Attention:
                     target[start:].copy_(source)
                 planes = [plane.permute(TO_LOGICAL) for plane in raw]
                 done.append(self._attend(event, flow.host_q[cpu:], planes, gpu + cpu))
-            flow.host_attended = _join(done)
+            flow.host_attended = join(done)
             return 0
 
         return job
@@ -294,9 +294,3 @@ class Attention:
 
 def _rows(planes: Planes, start: int, stop: int) -> Planes:
     return [plane[:, start:stop] for plane in planes]
-
-
-def _join(parts: list[torch.Tensor]) -> torch.Tensor:
-    import torch
-
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from analyzer.errors import ConfigError, DataError
+from analyzer.errors import CapacityError, ConfigError, DataError
 from analyzer.offload_counts import BlockPlan, Streams, stream_bytes
 from analyzer.offload_policy import TIERS, OffloadPolicy
 from profilers.offload.block import Block, Request
@@ -103,6 +103,9 @@ class OffloadEngine:
         try:
             source = self._source(folder, random_weights, seed)
             self.weights = self._place(source)
+        except torch.OutOfMemoryError as error:
+            self.close()
+            raise self._too_large("the weights placed on it", error) from error
         except BaseException:
             self.close()
             raise
@@ -213,6 +216,9 @@ class OffloadEngine:
                 start = time.perf_counter()
                 tokens = block.run()
                 end = time.perf_counter()
+        except torch.OutOfMemoryError as error:
+            self.lanes.close()
+            raise self._too_large("this block", error) from error
         except BaseException:
             self.lanes.close()  # nothing may still use the buffers that go now
             raise
@@ -222,6 +228,13 @@ class OffloadEngine:
             spill.close()
         counted = stream_bytes(plan, block.events)
         return tokens, BlockRun(plan, self.lanes.tickets[first:], counted, start, end, base)
+
+    def _too_large(self, what: str, error: Exception) -> CapacityError:
+        reason = str(error).split(". ")[0]
+        return CapacityError(
+            f"{self.device} has no room for {what} ({reason}); put a smaller percent on the GPU "
+            "or take a smaller --gpu-batch-size"
+        )
 
     def close(self) -> None:
         """End threads, then give back memory and disk."""

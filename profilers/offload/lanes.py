@@ -231,3 +231,5 @@ class Lanes:
         for lane in self._lanes.values():
             lane.close()
         self._lanes.clear()
+        if self.device.type == "cuda":
+            cuda().synchronize(self.device)

@@ -51,3 +51,10 @@ class Flow:
         if self.returned is None:
             return self.attended
         return torch.cat([self.attended, self.returned])
+
+
+def join(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Rows of several parts as one tensor."""
+    import torch
+
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

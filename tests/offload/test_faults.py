@@ -145,6 +145,16 @@ def test_any_worker_failure_surfaces(checkpoint, tmp_path, monkeypatch):
     assert not workers()
 
 
+def test_a_gpu_that_is_too_small(checkpoint, tmp_path, monkeypatch):
+    def exhausted(*_: object) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("profilers.offload.block.maths.finish", exhausted)
+    with pytest.raises(CapacityError, match="smaller percent on the GPU"):
+        generate(checkpoint("llama3"), tmp_path / "spill")
+    assert not workers()
+
+
 def test_a_file_where_the_directory_should_be(checkpoint, tmp_path):
     (tmp_path / "spill").write_text("in the way")
     with pytest.raises(ProfilerError, match="offload directory"):

@@ -1,4 +1,4 @@
-"""The policy search: near the best of a brute-force grid, never over capacity, better than before."""
+"""The policy search: near the best of a brute-force grid, and never over capacity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analyzer.errors import CapacityError, ConfigError
-from analyzer.offload import asked_shares, case_of, forecast
+from analyzer.offload import case_of, forecast
 from analyzer.offload_flexgen import FlexGenRun, forecast_flexgen
 from analyzer.offload_known import FLEXGEN_T4, FLEXGEN_T4_QUIRKS, opt_dims
 from analyzer.offload_machine import OffloadMachine
