@@ -151,7 +151,8 @@ def _columns(values: dict[str, tuple[Number, ...]]) -> tuple[Columns, tuple[int,
 
 
 def _own_shape(values: tuple[Number, ...]) -> tuple[int, ...]:
-    return np.broadcast_shapes(*{np.shape(value) for value in values})
+    shapes = {getattr(value, "shape", ()) for value in values}
+    return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
 
 
 def _column(values: tuple[Number, ...], own: tuple[int, ...], axes: int) -> NDArray[np.float64]:

@@ -7,14 +7,12 @@ which serves which. `footprint` says what stays in memory, `steps` builds the us
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-
 from analyzer.counting import embedding
+from analyzer.counting.alike import layers_of
 from analyzer.counting.context import Layout, Segment, Step
 from analyzer.counting.layers import count_layer
 from analyzer.counting.work import survey
-from analyzer.model import Layer, Model
+from analyzer.model import Model
 from analyzer.optable import Op, OpTable, stack
 
 __all__ = ["Layout", "Segment", "Step", "count"]
@@ -38,21 +36,10 @@ def count(
     if with_embedding:
         ops += embedding.enter(work)
     repeats += [1.0] * len(ops)
-    for layer, times in _alike(model.layers if layers is None else model.layers[layers]):
+    for layer, times in layers_of(model, layers):
         ops += count_layer(work, layer)
         repeats += [float(times)] * (len(ops) - len(repeats))
     if with_head:
         ops += embedding.leave(work)
         repeats += [1.0] * (len(ops) - len(repeats))
     return stack(ops, repeats)
-
-
-def _alike(layers: Iterable[Layer]) -> list[tuple[Layer, int]]:
-    """Distinct layers and how often each occurs; identity first, since hashing a layer is slow."""
-    layers = list(layers)
-    by_identity = {id(layer): layer for layer in layers}
-    times = Counter(map(id, layers))
-    groups: dict[Layer, int] = {}
-    for key, layer in by_identity.items():
-        groups[layer] = groups.get(layer, 0) + times[key]
-    return list(groups.items())

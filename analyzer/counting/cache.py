@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from analyzer.counting.alike import mixers_of
 from analyzer.counting.attention import held
 from analyzer.counting.compressed import entries_held
 from analyzer.counting.context import Layout
@@ -44,12 +45,7 @@ def cache_B(model: Model, layout: Layout, context: Number, layers: slice | None 
     local = layout.tp / layout.attention_dp
     kv: Number = 0.0 * context
     state: Number = 0.0 * local
-    mixers: dict[Kind, int] = {}
-    for layer in model.layers if layers is None else model.layers[layers]:
-        for mixer in (layer.mixer, layer.beside):
-            if mixer is not None:
-                mixers[mixer] = mixers.get(mixer, 0) + 1
-    for kind, times in mixers.items():
+    for kind, times in mixers_of(model, layers):
         kept = CACHES[type(kind)](kind, layout, local, context)
         kv, state = kv + times * kept.kv_B, state + times * kept.state_B
     return Kept(kv, state)

@@ -6,8 +6,7 @@ layout or the lengths are. Cached keys, values and states are in `cache`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from analyzer.counting.alike import counted, layers_of, stored, stored_of
 from analyzer.counting.context import Layout, Segment, Step
 from analyzer.counting.embedding import projections
 from analyzer.counting.layers import count_layer, layer_operators
@@ -37,44 +36,20 @@ def weights_B(
     `with_prediction` adds the multi-token-prediction layers. Active adapters are included.
     """
     work = survey(model, _EVERYTHING, layout)
-    chosen = list(model.layers if layers is None else model.layers[layers])
+    held, every = stored_of(model, layers), layers_of(model, layers)
     if with_prediction:
-        chosen += model.prediction_layers
-    total = sum(_layer_B(work, layer, times) for layer, times in _stored(chosen))
-    for layer in chosen:
+        chosen = model.layers if layers is None else model.layers[layers]
+        more = (*chosen, *model.prediction_layers)
+        held, every = stored(more), counted(more)
+    total = sum(_layer_B(work, layer, times) for layer, times in held)
+    for layer, times in every:
         if layer.weights_shared:
-            total = total + _sum_B(projections(work, layer.linears, "layer"))
+            total = total + times * _sum_B(projections(work, layer.linears, "layer"))
     if with_embedding:
         total = total + _tables_B(work) + _sum_B(projections(work, model.linears, "model"))
     if with_head:
         total = total + _head_B(work, matrix=not (model.tied_embeddings and with_embedding))
     return total
-
-
-def _stored(layers: Iterable[Layer]) -> list[tuple[Layer, int]]:
-    """Layers with weights of their own; of shared ones a copy each where the owner is elsewhere."""
-    owned: dict[Layer, int] = {}
-    shared: dict[Layer, int] = {}
-    for layer in layers:
-        if layer.weights_shared:
-            shared[_owner(layer)] = 1
-        else:
-            owned[layer] = owned.get(layer, 0) + 1
-    held = {_owner(layer) for layer in owned}
-    return [*owned.items(), *((layer, 1) for layer in shared if layer not in held)]
-
-
-def _owner(layer: Layer) -> Layer:
-    """The layer as far as its weights may be shared."""
-    return Layer(
-        mixer=layer.mixer,
-        ffn=layer.ffn,
-        norms=layer.norms,
-        norm_params=layer.norm_params,
-        parallel=layer.parallel,
-        extra_params=layer.extra_params,
-        beside=layer.beside,
-    )
 
 
 def _layer_B(work: Work, layer: Layer, times: int) -> Number:
@@ -110,7 +85,7 @@ def activations_B(model: Model, step: Step, layout: Layout, layers: slice | None
     work = survey(model, step, layout._replace(fused=True))
     stream_B = work.tokens * work.hidden * work.act_B * float(model.residual_streams)
     peak: Number = 0.0
-    for layer in dict.fromkeys(model.layers if layers is None else model.layers[layers]):
+    for layer, _ in layers_of(model, layers):
         for op in count_layer(work, layer):
             if op.kind in _LIVE or op.name.endswith(".act"):
                 peak = larger(peak, op.act_B)
