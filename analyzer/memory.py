@@ -58,6 +58,17 @@ def memory(laid: Laid, load: Workload, logits_everywhere: bool = False) -> Memor
     return _fullest(per_stage)
 
 
+def footprint_B(laid: Laid, load: Workload) -> Any:
+    """What the framework's allocators hold at their peak, on all devices together."""
+    cuts = stages(laid.model, laid.plan.pp)
+    last = len(cuts) - 1
+    held = [
+        _stage(laid, load, cut, index == 0, index == last, False).allocated_B
+        for index, cut in enumerate(cuts)
+    ]
+    return sum(held) * laid.plan.tp * laid.plan.dp
+
+
 def _stage(
     laid: Laid, load: Workload, cut: slice, first: bool, last: bool, everywhere: bool
 ) -> Memory:
@@ -88,7 +99,11 @@ def _stage(
 def _fullest(per_stage: list[Memory]) -> Memory:
     if len(per_stage) == 1:
         return per_stage[0]
-    columns = [np.stack(np.broadcast_arrays(*column)) for column in zip(*per_stage, strict=True)]
+    shape = np.broadcast_shapes(*(np.shape(value) for stage in per_stage for value in stage))
+    columns = [
+        np.stack([np.broadcast_to(value, shape) for value in column])
+        for column in zip(*per_stage, strict=True)
+    ]
     fullest = np.argmax(sum(columns), axis=0)[None]
     return Memory(*(np.take_along_axis(column, fullest, axis=0)[0] for column in columns))
 

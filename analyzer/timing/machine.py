@@ -7,6 +7,7 @@ peaks, a few bandwidths. Any of them may be an array, so that a sweep over machi
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ class Machine(NamedTuple):
         return np.where(np.asarray(stride) >= fabric.devices_per_node, far_s, near_s)
 
 
+@lru_cache(maxsize=256)
 def machine(system: System) -> Machine:
     """What timing reads of a system."""
     device = system.device

@@ -85,4 +85,6 @@ def _table(options: Namespace) -> None:
         raise ConfigError("--csv and --out go together: scenarios in, predictions out")
     from reports.commands.predict_table import run_table
 
-    run_table(options)
+    parser = ArgumentParser()
+    declare(parser)
+    run_table(options, parser.parse_args([]))

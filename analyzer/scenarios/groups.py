@@ -1,0 +1,103 @@
+"""Rows that share everything but their numbers: names looked up once, rates chosen once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from analyzer.answer import check_arithmetic
+from analyzer.basis import Basis, calibrated
+from analyzer.errors import ConfigError
+from analyzer.model import Model
+from analyzer.plan import Plan
+from analyzer.quirks import repaired
+from analyzer.records import Pool, Scenario
+from analyzer.records_arrival import ArrivalKind
+from analyzer.resolve import question
+from analyzer.system import System
+
+Choose = Callable[[System, str, str], Basis]
+"""(system, engine class, kind of arrival) → the rates to predict with."""
+
+
+class Pools(NamedTuple):
+    """Two sets of workers: one reads prompts, the other writes answers."""
+
+    prefill: Plan
+    decode: Plan
+    prefill_workers: int
+    decode_workers: int
+    prefill_batch: float
+    decode_batch: float | None
+
+
+class Group(NamedTuple):
+    """Everything about a set of rows that does not vary among them."""
+
+    model: Model
+    """Without its limit of context, which is checked row by row."""
+    max_context: int | None
+    system: System
+    plan: Plan
+    arrival: ArrivalKind
+    rate_per_s: float | None
+    basis: Basis
+    queues: bool
+    pools: Pools | None = None
+
+
+def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibrated) -> Group:
+    """Look up every name; InputError where one is unknown or the layout cannot be."""
+    stated = repaired(scenario, source)
+    stated = msgspec.structs.replace(
+        stated, input_tokens=1.0, output_tokens=1.0, concurrency=stated.concurrency or 1.0
+    )
+    pools = _pools(stated, date)
+    if pools is not None:
+        stated = _as_pool(stated, stated.decode_pool or Pool())
+    asked = question(stated, date)
+    check_arithmetic(asked.plan, asked.model, asked.system)
+    return Group(
+        model=msgspec.structs.replace(asked.model, max_context=None),
+        max_context=asked.model.max_context,
+        system=asked.system,
+        plan=asked.plan,
+        arrival=asked.arrival.kind,
+        rate_per_s=asked.arrival.rate_per_s,
+        basis=choose(asked.system, asked.engine.name, asked.arrival.kind),
+        queues=asked.engine.queues,
+        pools=pools,
+    )
+
+
+def _pools(stated: Scenario, date: str) -> Pools | None:
+    first, later = stated.prefill_pool, stated.decode_pool
+    if first is None and later is None:
+        return None
+    if first is None or later is None:
+        missing = "prefill" if first is None else "decode"
+        raise ConfigError(f"the {missing} pool is not described; give {missing}_tp and the rest")
+    return Pools(
+        prefill=question(_as_pool(stated, first), date).plan,
+        decode=question(_as_pool(stated, later), date).plan,
+        prefill_workers=first.workers or 1,
+        decode_workers=later.workers or 1,
+        prefill_batch=first.batch or 1.0,
+        decode_batch=later.batch,
+    )
+
+
+def _as_pool(stated: Scenario, pool: Pool) -> Scenario:
+    """The scenario of one worker of a pool."""
+    return msgspec.structs.replace(
+        stated,
+        gpus=None,
+        tp=pool.tp,
+        pp=pool.pp,
+        ep=None,
+        attention_dp=pool.attention_dp,
+        moe_tp=pool.moe_tp,
+        moe_ep=pool.moe_ep,
+    )

@@ -1,0 +1,234 @@
+"""All rows of a group at once: what can be answered, what only in part, and what not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.answer import outside_of
+from analyzer.basis import BANDED_BY
+from analyzer.errors import CapacityError, InputError
+from analyzer.memory import capacity, memory
+from analyzer.phases import lay
+from analyzer.records_arrival import FIXED_BATCHES
+from analyzer.scenarios.columns import Load
+from analyzer.scenarios.forms import Columns, Form, form_of
+from analyzer.scenarios.groups import Group
+from analyzer.workload import Workload
+
+Array = NDArray[np.float64]
+
+CHUNK = 4096
+"""Rows that are predicted at once: their arrays stay in the processor's caches."""
+ASSUMED_PROMPT = 256.0
+"""Prompt of a served task that does not state it; its answers are many times longer."""
+FIRST = ("ttft_s", "prefill_tok_s", "e2e_s", "total_tok_s")
+LATER = ("tpot_s", "decode_tok_s", "e2e_s", "total_tok_s")
+STRETCH = 4.0
+"""Times the model's context up to which benchmarks are run all the same, with random prompts."""
+METRICS = Columns._fields
+HULL = ("batch", "input_tokens", "output_tokens", "devices")
+
+
+class Outcome(NamedTuple):
+    """What came of the rows of a group, in their order."""
+
+    columns: dict[str, Array]
+    """A metric, and its `_lo` and `_hi` where an interval is known; NaN where there is none."""
+    problems: list[str]
+    """Why figures are missing; '' where none is."""
+    notes: list[str]
+    """What was assumed or lies outside of what was measured."""
+
+
+class _Sheet:
+    """The rows of a group while they are worked on."""
+
+    def __init__(self, group: Group, loads: Sequence[Load]) -> None:
+        numbers = np.array([load[:3] for load in loads], dtype=np.float64).reshape(-1, 3)
+        self.batch, self.input, self.output = numbers.T.copy()
+        self.group = group
+        self.problems = np.array([load.problem for load in loads], dtype=object)
+        self.notes = np.full(len(loads), "", dtype=object)
+        self.open = self.problems == ""
+        self.no_first = np.zeros(len(loads), dtype=bool)
+        self.no_later = np.zeros(len(loads), dtype=bool)
+
+    def refuse(self, rows: NDArray[np.bool_], why: str) -> None:
+        """Rows that get no figures."""
+        rows = rows & self.open
+        if rows.any():
+            self.problems[rows] = why
+            self.open &= ~rows
+
+    def remark(self, rows: NDArray[np.bool_], what: str, problem: bool = False) -> None:
+        """Rows about which something must be said."""
+        texts = self.problems if problem else self.notes
+        for row in np.flatnonzero(rows & self.open):
+            texts[row] = f"{texts[row]}; {what}" if texts[row] else what
+
+
+def answer_rows(group: Group, loads: Sequence[Load]) -> Outcome:
+    """Predict the rows of one group."""
+    sheet = _Sheet(group, loads)
+    form = form_of(group)
+    everyone = np.ones(len(loads), dtype=bool)
+    if form is None:
+        sheet.refuse(everyone, f"no closed form answers {group.arrival} arrivals")
+    if group.arrival == "poisson" and group.rate_per_s is None:
+        sheet.refuse(everyone, "column 'arrival': Poisson arrivals need their rate, as 'rate 2.5'")
+    _complete(sheet)
+    _check(sheet)
+    _note_hull(sheet)
+    columns = {name: np.full(len(loads), np.nan) for name in METRICS}
+    if form is not None:
+        for start in range(0, len(loads), CHUNK):
+            rows = np.flatnonzero(sheet.open[start : start + CHUNK]) + start
+            if len(rows):
+                _fill(columns, sheet, form, rows)
+    for mask, names in ((sheet.no_first, FIRST), (sheet.no_later, LATER)):
+        for name in names:
+            columns[name][mask] = np.nan
+    return Outcome(_with_bounds(group, columns), list(sheet.problems), list(sheet.notes))
+
+
+def _complete(sheet: _Sheet) -> None:
+    """What a row leaves out and can be done without, said where it is."""
+    fixed = sheet.group.arrival in FIXED_BATCHES
+    blank = np.isnan(sheet.batch)
+    if fixed:
+        sheet.remark(blank, "batch is not stated: 1 assumed")
+    elif sheet.group.arrival in ("closed_loop", "burst"):
+        sheet.refuse(blank, "batch_or_concurrency is not stated")
+    sheet.batch = np.where(blank, 1.0, sheet.batch)
+    _complete_prompts(sheet)
+    _complete_answers(sheet)
+
+
+def _complete_prompts(sheet: _Sheet) -> None:
+    blank = np.isnan(sheet.input)
+    with np.errstate(invalid="ignore"):
+        long_answers = blank & (sheet.output > 2 * ASSUMED_PROMPT)
+    sheet.refuse(blank & ~long_answers, "input_tokens is not stated")
+    sheet.remark(
+        long_answers,
+        f"input_tokens is not stated: {ASSUMED_PROMPT:.0f} assumed, nothing of prefill predicted",
+        problem=True,
+    )
+    empty = sheet.input == 0
+    sheet.remark(empty, "input_tokens is 0: only decoding is predicted", problem=True)
+    sheet.no_first |= long_answers | empty
+    sheet.input = np.where(long_answers, ASSUMED_PROMPT, np.where(empty, 1.0, sheet.input))
+
+
+def _complete_answers(sheet: _Sheet) -> None:
+    blank = np.isnan(sheet.output)
+    none = blank | (sheet.output == 0)
+    sheet.refuse(none & sheet.no_first, "neither input_tokens nor output_tokens are stated")
+    sheet.remark(blank, "output_tokens is not stated: only prefill is predicted", problem=True)
+    sheet.remark(none & ~blank, "output_tokens is 0: only prefill is predicted", problem=True)
+    sheet.no_later |= none
+    sheet.output = np.where(none, 1.0, sheet.output)
+
+
+def _check(sheet: _Sheet) -> None:
+    """Rows that no machine can run."""
+    for name in ("batch", "input", "output"):
+        low = getattr(sheet, name) < 1.0
+        label = "batch" if name == "batch" else f"{name}_tokens"
+        sheet.refuse(low, f"{label} is below 1")
+    longest = sheet.group.max_context
+    if longest is not None:
+        total = sheet.input * ~sheet.no_first + sheet.output * ~sheet.no_later
+        limit = f"{sheet.group.model.name} reads at most {longest} tokens, prompt and output"
+        sheet.refuse(total > STRETCH * longest, limit)
+        sheet.remark(total > longest, f"beyond what the model was made for: {limit}")
+
+
+def _fill(columns: dict[str, Array], sheet: _Sheet, form: Form, rows: NDArray[np.intp]) -> None:
+    """Predict rows; those that do not fit are set aside, any other refusal concerns them all."""
+    try:
+        found = form(sheet.group, _load(sheet, rows))
+    except CapacityError as error:
+        fits = _fitting(sheet, rows, str(error))
+        if len(fits) and len(fits) < len(rows):
+            _fill(columns, sheet, form, fits)
+        return
+    except InputError as error:
+        sheet.problems[rows] = str(error)
+        return
+    lost = np.isnan(found.tpot_s)
+    if lost.any():
+        sheet.problems[rows[lost]] = "more requests come than can be served: the queue never ends"
+    for name, values in zip(METRICS, found, strict=True):
+        columns[name][rows] = values
+
+
+def _load(sheet: _Sheet, rows: NDArray[np.intp]) -> Workload:
+    return Workload(
+        batch=sheet.batch[rows], input_tokens=sheet.input[rows], output_tokens=sheet.output[rows]
+    )
+
+
+def _fitting(sheet: _Sheet, rows: NDArray[np.intp], why: str) -> NDArray[np.intp]:
+    """The rows that fit the memory; the others are told what they need."""
+    group = sheet.group
+    load, laid = _load(sheet, rows), lay(group.model, group.plan)
+    if group.pools is not None:
+        sheet.problems[rows] = why
+        return rows[:0]
+    has_B = group.system.device.memory_B
+    used_B = np.broadcast_to(memory(laid, load).total_B, rows.shape)
+    room = np.broadcast_to(capacity(laid, load, has_B * _share(group)), rows.shape)
+    small = (room < 1.0) | ((used_B > has_B) & (not group.queues))
+    for row, needs_B, most in zip(rows[small], used_B[small], room[small], strict=True):
+        sheet.problems[row] = (
+            f"does not fit: it needs {needs_B / 1e9:.1f} GB per device of {has_B / 1e9:.1f} GB; "
+            f"at most {max(int(most), 0)} sequences fit"
+        )
+    if not small.any():
+        sheet.problems[rows] = why
+    return rows[~small] if small.any() else rows[:0]
+
+
+def _share(group: Group) -> float:
+    from analyzer.engines import engine
+
+    return engine(group.plan.engine).memory_share
+
+
+def _note_hull(sheet: _Sheet) -> None:
+    """Which rows leave what was measured, and in what."""
+    group = sheet.group
+    said = "; ".join(group.basis.warnings)
+    if said:
+        sheet.remark(sheet.open, said)
+    hull = group.basis.calibration.hull if group.basis.calibration else None
+    if hull is None:
+        return
+    values: dict[str, Any] = {
+        "batch": sheet.batch,
+        "input_tokens": sheet.input,
+        "output_tokens": sheet.output,
+        "devices": np.full(len(sheet.batch), float(group.plan.devices)),
+    }
+    bits = sum(
+        outside_of(hull, name, values[name]).astype(np.intp) << place
+        for place, name in enumerate(HULL)
+    )
+    for code in np.unique(bits):
+        names = [name for place, name in enumerate(HULL) if code >> place & 1]
+        if names:
+            sheet.remark(bits == code, f"extrapolates in {', '.join(names)}")
+
+
+def _with_bounds(group: Group, columns: dict[str, Array]) -> dict[str, Array]:
+    bounded = dict(columns)
+    for name in BANDED_BY:
+        held = group.basis.interval(name, columns[name])
+        if held is not None:
+            bounded |= {f"{name}_lo": held.low, f"{name}_hi": held.high}
+    return bounded
