@@ -159,7 +159,8 @@ def _pooled(asked: str, family: str) -> Calibration | None:
     if asked in pooled:
         return _read(POOLED, asked)
     kin = [name for name in ENGINES if name in pooled and ENGINES[name].family == family]
-    return _read(POOLED, kin[-1]) if kin else None
+    name = kin[-1] if kin else POOLED
+    return _read(POOLED, name) if name in pooled else None
 
 
 def _folders() -> list[Path]:
@@ -184,6 +185,11 @@ def _read(system: str, engine_class: str) -> Calibration:
 @lru_cache(maxsize=64)
 def _read_file(path: Path, _changed: int) -> Calibration:
     return decode_toml(path, Calibration)
+
+
+def load_calibration(system: str, engine_class: str) -> Calibration | None:
+    """The calibration of exactly this (system, engine), if there is one."""
+    return _read(system, engine_class) if engine_class in _on(system) else None
 
 
 def calibrations() -> list[tuple[str, str]]:

@@ -17,6 +17,10 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Software it is a generation of: 'vllm' for 'vllm-v0' and 'vllm-v1'."""
     fused: bool = True
     """Norms, activations and residuals run as fused kernels."""
+    graphs: bool = True
+    """Steps are replayed as graphs or issued by a compiled loop: the host never holds them up."""
+    graph_context: int | None = None
+    """Longest sequence whose steps are replayed; beyond it the host issues kernels one by one."""
     queues: bool = True
     """Sequences that do not fit the cache wait; False: the run fails."""
     memory_share: float = 0.9
@@ -40,8 +44,8 @@ def _class(name: str, family: str = "", **behaviour: object) -> EngineClass:
 ENGINES: dict[str, EngineClass] = {
     entry.name: entry
     for entry in (
-        _class("vllm-2023", "vllm"),
-        _class("vllm-0.4", "vllm"),
+        _class("vllm-2023", "vllm", graphs=False),
+        _class("vllm-0.4", "vllm", graph_context=8192),
         _class("vllm-v0", "vllm"),
         _class("vllm-v1", "vllm"),
         _class("vllm-ascend", "vllm"),
@@ -50,25 +54,25 @@ ENGINES: dict[str, EngineClass] = {
         _class("sglang", expert_all_to_all=True),
         _class("lmdeploy"),
         _class("fastertransformer", queues=False, memory_share=1.0),
-        _class("megatron-lm", queues=False, memory_share=1.0),
-        _class("deepspeed", queues=False, memory_share=1.0),
-        _class("deepspeed-mii"),
-        _class("optimum-habana", queues=False, memory_share=1.0),
+        _class("megatron-lm", queues=False, memory_share=1.0, graphs=False),
+        _class("deepspeed", queues=False, memory_share=1.0, graphs=False),
+        _class("deepspeed-mii", graphs=False),
+        _class("optimum-habana", queues=False, memory_share=1.0, graphs=False),
         _class("gpt-fast", queues=False, memory_share=1.0),
         _class("llama.cpp", queues=False, memory_share=1.0, pipelined=False, chunk_tokens=512),
-        _class("autoawq", queues=False, memory_share=1.0),
-        _class("autoawq-cpu", queues=False, memory_share=1.0),
+        _class("autoawq", queues=False, memory_share=1.0, graphs=False),
+        _class("autoawq-cpu", queues=False, memory_share=1.0, graphs=False),
         _class(
-            "transformers", fused=False, queues=False, memory_share=1.0, pipelined=False,
+            "transformers", fused=False, graphs=False, queues=False, memory_share=1.0, pipelined=False,
             cache_copies=1.0,
         ),
         _class(
-            "transformers-bnb", "transformers", fused=False, queues=False, memory_share=1.0,
+            "transformers-bnb", "transformers", fused=False, graphs=False, queues=False, memory_share=1.0,
             pipelined=False, cache_copies=1.0,
         ),
-        _class("accelerate", "transformers", fused=False, queues=False, memory_share=1.0,
+        _class("accelerate", "transformers", fused=False, graphs=False, queues=False, memory_share=1.0,
                pipelined=False, cache_copies=1.0),
-        _class("unstated", queues=False, memory_share=1.0),
+        _class("unstated", queues=False, memory_share=1.0, graphs=False),
     )
 }
 

@@ -2,8 +2,8 @@
 
 Counting needs no machine, so a phase is counted once and timed as often as one likes
 (`timing/phase.py`). The mean time per output token is an integral over the context, taken by
-three-point Gauss-Legendre quadrature: exact for what is up to quintic in the context; the points
-are one more leading array axis, so they cost one call.
+two-point Gauss-Legendre quadrature: exact for what is up to cubic in the context; the points are
+one more leading array axis, so they cost one call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from analyzer.workload import Workload
 
 Array = NDArray[np.float64]
 
-_POINTS, _SHARES = np.polynomial.legendre.leggauss(3)
+_POINTS, _SHARES = np.polynomial.legendre.leggauss(2)
 POINTS: Array = (_POINTS + 1.0) / 2.0
 SHARES: Array = _SHARES / 2.0
 
@@ -41,6 +41,8 @@ class CountedStep(NamedTuple):
     hop_B: Any = 0.0
     """Bytes handed from stage to stage per micro-batch."""
     hop_stride: Any = 1.0
+    hops: Any = 0.0
+    """Times that a micro-batch is handed on."""
     per_token: bool = False
     """True where the pipeline stays full (decoding), False where it fills and drains (prefill)."""
 
@@ -78,7 +80,7 @@ def _chunks(laid: Laid, load: Workload, batch: Any, fresh: Any) -> CountedStep:
     chunk = np.minimum(float(laid.plan.chunk_tokens or 1), batch * fresh)
     whole = np.maximum(np.floor(chunk / fresh), 1.0)
     new = np.minimum(chunk, fresh)
-    past = load.cached_tokens + _spread(np.maximum(fresh - new, 0.0))
+    past = load.cached_tokens + _spread(np.maximum(fresh - new, 0.0), _axes(laid, load))
     segment = Segment(sequences=whole, new=new, past=past)
     return _step(laid, segment, whole, batch * fresh / (whole * new), quadrature=True)
 
@@ -90,7 +92,7 @@ def count_decode(laid: Laid, load: Workload) -> tuple[CountedStep, ...]:
     segment = Segment(
         sequences=batch * load.beams,
         new=1.0,
-        past=load.input_tokens + _spread(growth),
+        past=load.input_tokens + _spread(growth, _axes(laid, load)),
         sharing=load.beams,
         shared_past=load.input_tokens,
     )
@@ -119,9 +121,20 @@ def expected_tokens(proposed: int, acceptance: float) -> float:
     return float((1.0 - acceptance ** (proposed + 1)) / (1.0 - acceptance))
 
 
-def _spread(width: Any) -> Array:
-    """Quadrature points over [0, width], as a new leading axis."""
-    return np.multiply.outer(POINTS, np.asarray(width, dtype=np.float64))
+def _axes(laid: Laid, load: Workload) -> int:
+    """Axes of the scenarios, whichever number they come from."""
+    plan = laid.plan
+    numbers = (
+        load.batch, load.input_tokens, load.output_tokens, load.beams, load.cached_tokens,
+        plan.tp, plan.dp, plan.ep, plan.attention_dp,
+    )  # fmt: skip
+    return max(map(np.ndim, numbers))
+
+
+def _spread(width: Any, axes: int) -> Array:
+    """Quadrature points over [0, width], as a new axis that leads those of the scenarios."""
+    widths = np.asarray(width, dtype=np.float64)
+    return np.multiply.outer(POINTS, widths.reshape((1,) * (axes - widths.ndim) + widths.shape))
 
 
 def _step(
@@ -133,7 +146,8 @@ def _step(
     per_token: bool = False,
 ) -> CountedStep:
     """One step of the whole batch through all pipeline stages."""
-    pp = laid.plan.pp
+    alone = laid.plan.micro_batches == 1
+    pp = 1 if alone else laid.plan.pp  # stages that never overlap are timed as one
     pieces = _pieces(laid.plan, batch) if pp > 1 else 1.0
     piece = segment._replace(sequences=segment.sequences / pieces)
     cuts = stages(laid.model, pp)
@@ -150,7 +164,15 @@ def _step(
     )
     hop_B = piece.sequences * piece.new * laid.model.hidden * laid.layout.act_B
     return CountedStep(
-        tables, times, quadrature, segment.sequences, pieces, hop_B, laid.layout.tp, per_token
+        tables,
+        times,
+        quadrature,
+        segment.sequences,
+        pieces,
+        hop_B,
+        laid.layout.tp,
+        laid.plan.pp - 1.0,
+        per_token,
     )
 
 

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from analyzer.errors import InputError
 from analyzer.memory import capacity
-from analyzer.plan import Plan
+from analyzer.model import MoE
 from analyzer.quirks import repaired
 from analyzer.records import Record, Scenario
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.resolve import Question, question
 from analyzer.system import System
+from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
 from analyzer.timing.rates import Rates
 from analyzer.workload import Workload
@@ -76,13 +77,14 @@ def collect(records: Iterable[Record], only: str | None = None) -> Collected:
             left_out.append(LeftOut(record, reason))
             continue
         try:
+            if only is not None and load_system(record.scenario.hardware).name != only:
+                continue
             asked = question(_completed(record), record.provenance.date)
             _refuse_foreign_cache(asked)
+            _refuse_beyond_graphs(asked)
             case = _case(asked, observed, record)
         except InputError as error:
             left_out.append(LeftOut(record, str(error)))
-            continue
-        if only is not None and asked.system.name != only:
             continue
         key = (asked.system.name, engine_class_of(record))
         systems[key] = asked.system
@@ -107,13 +109,25 @@ def _observed(record: Record) -> tuple[tuple[float, float, float], str]:
     names = ("ttft", "tpot", "e2e") if fixed else ("served ttft", "served tpot", "e2e")
     values, reasons = [], []
     for name, metric in zip(names, METRICS, strict=True):
-        reason = reason_against(record, NEEDS[name])
+        reason = reason_against(record, NEEDS[name]) or _other_meaning(record, metric)
         values.append(record.metrics[metric] if reason is None else np.nan)
         if reason is not None and reason[0] != "not_measured":
             reasons.append(reason[1])
     if any(np.isfinite(values)):
         return (values[0], values[1], values[2]), ""
     return (np.nan, np.nan, np.nan), reasons[0] if reasons else "the row gives no latency"
+
+
+def _other_meaning(record: Record, metric: str) -> tuple[str, str] | None:
+    """Figures under a familiar name that mean something else at this engine."""
+    if metric != "ttft_s":
+        return None
+    engine, scenario = engine_class_of(record), record.scenario
+    if engine == "lmdeploy" and (scenario.concurrency or 1) > 1:
+        return "in_turn", "TTFT averaged over sequences that were prefilled in turn"
+    if engine == "autoawq" and "GEMV" in scenario.variant:
+        return "gemv_prefill", "prefill through a kernel made for one token"
+    return None
 
 
 def _completed(record: Record) -> Scenario:
@@ -133,6 +147,16 @@ def _refuse_foreign_cache(asked: Question) -> None:
         raise InputError(
             f"an fp8 cache on {asked.system.name}, which has no fp8: another attention kernel, "
             f"measured on one model only"
+        )
+
+
+def _refuse_beyond_graphs(asked: Question) -> None:
+    """Early engines replay graphs up to a length; beyond it they run in another regime."""
+    limit = asked.engine.graph_context
+    if limit is not None and asked.workload.input_tokens + asked.workload.output_tokens > limit:
+        raise InputError(
+            f"longer than the {limit} tokens up to which {asked.engine.name} replays graphs: "
+            f"kernels issued one by one, another regime"
         )
 
 
@@ -179,28 +203,54 @@ def _group(
     system: System, engine: str, members: list[tuple[Case, Record]]
 ) -> tuple[Group | None, list[LeftOut]]:
     """Count a group's cases and set aside what no machine could have done."""
-    weighted = _weighted([case for case, _ in members])
-    problem = build(weighted, machine(system))
+    problem = build([case for case, _ in members], machine(system))
     impossible = beats_light(problem)
-    out = [
-        LeftOut(record, "faster than the hardware's peaks allow")
-        for (_, record), beats in zip(members, impossible, strict=True)
-        if beats
-    ]
-    kept = [(case, record) for (case, record), beats in zip(members, impossible, strict=True) if not beats]
+    kept, out = [], []
+    alike = _alike_prompts(members, impossible)
+    for (case, record), beats, same in zip(members, impossible, alike, strict=True):
+        possible = tuple(np.where(beats, np.nan, case.observed))
+        if same:
+            out.append(LeftOut(record, SAME_PROMPTS))
+        elif np.isfinite(possible).any():
+            kept.append((case._replace(observed=possible), record))
+        if beats.any():
+            names = ", ".join(name for name, beaten in zip(METRICS, beats, strict=True) if beaten)
+            out.append(LeftOut(record, f"{names}: faster than the hardware's peaks allow"))
     if not kept:
         return None, out
-    if out:
-        problem = build(_weighted([case for case, _ in kept]), machine(system))
-    return Group(system, engine, problem, tuple(record for _, record in kept)), out
+    counted = build(_weighted([case for case, _ in kept]), machine(system))
+    return Group(system, engine, counted, tuple(record for _, record in kept)), out
+
+
+SAME_PROMPTS = (
+    "a batch of a mixture of experts of whose series some rows beat the hardware: its sequences "
+    "were alike and visited the same few experts"
+)
 
 
 def beats_light(problem: Problem) -> NDArray[np.bool_]:
-    """Cases of which any measured time is below what every peak reached would take."""
+    """Measured times, per case and metric, that are below what every peak reached would take."""
     with np.errstate(invalid="ignore"):
         least = predict(problem, Rates.ideal())
-        faster = problem.observed * FASTER_THAN_LIGHT < least
-    return np.asarray(faster.any(axis=1))
+        return np.asarray(problem.observed * FASTER_THAN_LIGHT < least)
+
+
+def _alike_prompts(
+    members: list[tuple[Case, Record]], impossible: NDArray[np.bool_]
+) -> list[bool]:
+    """Static batches of routed models in a series where others are impossible."""
+
+    def series(case: Case) -> tuple[str, str] | None:
+        routed = any(isinstance(layer.ffn, MoE) for layer in case.model.layers)
+        batched = not case.looped and case.workload.batch > 1
+        return (case.campaign, case.group) if routed and batched else None
+
+    tainted = {
+        series(case)
+        for (case, _), beats in zip(members, impossible, strict=True)
+        if beats.any()
+    } - {None}
+    return [series(case) in tainted for case, _ in members]
 
 
 def _weighted(cases: list[Case]) -> list[Case]:
@@ -209,7 +259,3 @@ def _weighted(cases: list[Case]) -> list[Case]:
     middle = float(np.median(list(counts.values())))
     return [case._replace(weight=(middle / counts[case.group]) ** 0.5) for case in cases]
 
-
-def plan_of(case: Case) -> Plan:
-    """The plan of a case (for reports)."""
-    return case.plan

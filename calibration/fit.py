@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 
 MODEL_SPREAD = 0.05
 """Standard deviation in ln(time) that the form itself is allowed, whatever the data's own noise."""
+TOLERANCE = 1e-4
 METRIC_WEIGHT = np.array([0.5, 1.0, 1.0])
 """TTFT, TPOT, E2E: single first tokens are the noisiest of the three."""
 
@@ -62,7 +63,14 @@ def fit(
         return np.concatenate((residuals(point), (point - centres) / widths))
 
     solved = least_squares(
-        objective, inside, bounds=(low, high), loss="soft_l1", max_nfev=effort, x_scale=widths
+        objective,
+        inside,
+        bounds=(low, high),
+        loss="soft_l1",
+        max_nfev=effort,
+        x_scale=widths,
+        ftol=TOLERANCE,
+        xtol=TOLERANCE,
     )
     jacobian = solved.jac[: -len(centres)] if len(centres) else solved.jac
     deviation, share = _spread(jacobian, widths)

@@ -48,17 +48,17 @@ GENERIC: dict[str, Prior] = {
         prior("gemm_eff_16", 0.65, 0.35),
         prior("gemm_eff_8", 0.5, 0.4),
         prior("gemm_eff_4", 0.4, 0.5),
-        prior("gemm_half", 30.0, 1.0),
-        prior("expert_eff", 0.7, 0.4),
+        prior("gemm_half", 25.0, 0.6),
+        prior("expert_eff", 0.8, 0.3),
         prior("attention_eff", 0.35, 0.5),
         prior("attention_half", 200.0, 1.0),
         prior("mem_eff", 0.75, 0.25),
         prior("mem_eff_8", 0.65, 0.35),
-        prior("mem_eff_4", 0.5, 0.5),
+        prior("mem_eff_4", 0.75, 0.4),
         prior("kv_eff", 0.6, 0.4),
         prior("kv_splits", 8.0, 1.5),
         prior("kv_narrow_eff", 0.7, 0.5),
-        prior("gqa_exponent", 0.2, 0.4),
+        prior("gqa_exponent", 0.25, 0.3),
         prior("vector_eff", 0.5, 0.4),
         prior("sharpness", 3.0, 0.6),
         prior("launch_s", 2e-6, 1.0),
@@ -105,3 +105,4 @@ def to_rates(priors: Iterable[Prior], point: Array, base: Rates) -> Rates:
         for entry, x in zip(priors, point, strict=True)
     }
     return msgspec.structs.replace(base, **values)
+

@@ -124,7 +124,7 @@ def _structure(case: Case) -> tuple[Any, ...]:
     plan = case.plan
     return (
         case.looped,
-        plan.pp,
+        plan.pp if plan.micro_batches != 1 else 0,
         plan.micro_batches,
         plan.chunk_tokens is None,
         plan.speculation is None,
@@ -156,14 +156,13 @@ def _per_replica(case: Case, requests: Any) -> float:
     return float(requests) / float(case.plan.dp)
 
 
-def _merge(
-    phases: list[tuple[CountedStep, ...]], widths: list[int]
-) -> tuple[CountedStep, ...]:
+def _merge(phases: list[tuple[CountedStep, ...]], widths: list[int]) -> tuple[CountedStep, ...]:
     return tuple(merge(steps, widths) for steps in zip(*phases, strict=True))
 
 
 def _without_numbers(plan: Plan) -> Plan:
-    return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1)
+    pp = 1 if plan.micro_batches == 1 else plan.pp
+    return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1, pp=pp)
 
 
 def _count(cases: list[Case]) -> tuple[tuple[CountedStep, ...], tuple[CountedStep, ...]]:
@@ -172,6 +171,8 @@ def _count(cases: list[Case]) -> tuple[tuple[CountedStep, ...], tuple[CountedSte
         name: np.array([getattr(case.plan, name) for case in cases], dtype=np.float64)
         for name in ("tp", "dp", "ep", "attention_dp")
     }
+    if cases[0].plan.micro_batches == 1:
+        column["pp"] = np.array([case.plan.pp for case in cases], dtype=np.float64)
     laid: Laid = lay(cases[0].model, _replace(cases[0].plan, **column))
     first = _workload(cases, [_first_batch(case) for case in cases])
     later = _workload(cases, [_later_batch(case) for case in cases])

@@ -91,7 +91,7 @@ def merge(steps: Sequence[CountedStep], widths: Sequence[int]) -> CountedStep:
     )
     joined = {
         name: _join([getattr(step, name) for step in steps], widths)
-        for name in ("times", "sequences", "pieces", "hop_B", "hop_stride")
+        for name in ("times", "sequences", "pieces", "hop_B", "hop_stride", "hops")
     }
     return first._replace(tables=tables, **joined)
 

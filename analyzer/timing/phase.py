@@ -62,7 +62,8 @@ def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:
         time_step(table, machine, rates, step.sequences, with_host=index == last)
         for index, table in enumerate(step.tables)
     ]
-    totals = _pipeline(step, timed, machine) if last else timed[0][:4]
+    lone = not last and np.ndim(step.hops) == 0 and step.hops == 0.0
+    totals = timed[0][:4] if lone else _pipeline(step, timed, machine)
     if step.quadrature:
         totals = tuple(_mean(values) for values in totals)
     parts = tuple(
@@ -76,7 +77,7 @@ def _pipeline(
     step: CountedStep, stages: list[StepTime], machine: Machine
 ) -> tuple[Array, Array, Array, Array]:
     """Stages one after the other; further micro-batches follow at the pace of the slowest."""
-    hops_s = (len(stages) - 1) * machine.hop_s(step.hop_B, step.hop_stride)
+    hops_s = step.hops * machine.hop_s(step.hop_B, step.hop_stride)
     total, device, network, host = (
         sum(values) for values in zip(*(stage[:4] for stage in stages), strict=True)
     )

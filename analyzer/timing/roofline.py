@@ -20,7 +20,7 @@ from analyzer.timing.rates import Rates
 
 Array = NDArray[np.float64]
 
-_GEMM_RATE = {
+GEMM_RATE = {
     "fp32": "gemm_eff_32",
     "tf32": "gemm_eff_32",
     "bf16": "gemm_eff_16",
@@ -32,6 +32,8 @@ _GEMM_RATE = {
     "int4": "gemm_eff_4",
 }
 _SHARP = 32.0
+EXPERT_TILE = 16.0
+"""Rows of the smallest tile: kernels for experts shrink theirs where an expert sees few tokens."""
 _GEMM, _GROUPED = KIND_INDEX["gemm"], KIND_INDEX["grouped_gemm"]
 _ATTENTION, _SCAN = KIND_INDEX["attention"], KIND_INDEX["scan"]
 BOUNDS = ("compute", "memory", "network", "overhead")
@@ -143,14 +145,15 @@ def _compute_s(
 ) -> Array:
     code = columns["compute"].astype(np.intp)
     peak = machine.peak_vector[code]
-    gemm_eff = np.asarray([getattr(rates, _GEMM_RATE[name]) for name in COMPUTE])[code]
+    gemm_eff = np.asarray([getattr(rates, GEMM_RATE[name]) for name in COMPUTE])[code]
     share = np.full(len(KINDS), rates.attention_eff)
     share[_GEMM], share[_GROUPED] = 1.0, rates.expert_eff
     linear = (kinds == _GEMM) | (kinds == _GROUPED)
     efficiency = share[kinds] * np.where(linear, gemm_eff, 1.0)
+    half_rows = np.where(kinds == _GROUPED, min(rates.gemm_half, EXPERT_TILE), rates.gemm_half)
     slowdown = 1.0 + np.where(
         linear,
-        rates.gemm_half / columns["m"],
+        half_rows / columns["m"],
         np.where(kinds == _ATTENTION, rates.attention_half / columns["n"], 0.0),
     )
     matrix_s = columns["flops"] * slowdown / (peak * efficiency)
@@ -183,22 +186,23 @@ def _memory_s(
 def _network_s(table: Table, machine: Machine, rates: Rates) -> Array:
     columns = table.columns
     codes = _codes(table.collectives, COLLECTIVES)
-    used = np.flatnonzero(codes)
+    ranks = columns["ranks"]
+    several = (ranks > 1.0).reshape(len(ranks), -1).any(axis=1)
+    used = np.flatnonzero((codes > 0) & several)
+    if not len(used):
+        return np.zeros((1,) * ranks.ndim)
     shape = np.broadcast_shapes(*(columns[name].shape for name in ("comm_B", "ranks", "stride")))
-    seconds = np.zeros(shape)
+    seconds = np.zeros((len(codes), *shape[1:]))
     for code in np.unique(codes[used]):
-        rows = np.flatnonzero(codes == code)
-        payload_B, ranks, stride = (
+        rows = used[codes[used] == code]
+        payload_B, members, stride = (
             _take(columns[name], rows) for name in ("comm_B", "ranks", "stride")
         )
         seconds[rows] = machine.collective_s(
-            COLLECTIVES[code], payload_B, ranks, stride, rates.collective_s, rates.link_eff
+            COLLECTIVES[code], payload_B, members, stride, rates.collective_s, rates.link_eff
         )
     return seconds
 
 
 def _take(column: Array, rows: NDArray[np.intp]) -> Array:
-    return column[rows] if len(column) > 1 or len(rows) == 1 else column
-
-
-
+    return column[rows] if len(column) > 1 else column

@@ -1,0 +1,107 @@
+"""Systems that nobody measured: rates of an engine class pooled over the systems that were.
+
+How far to trust them is measured by pretending: each system is predicted from the others alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.calibrated import POOLED, Calibration, FittedRate
+from analyzer.timing.rates import Rates
+from calibration.collect import Group, Key
+from calibration.export import Z90, digest, rounded
+from calibration.families import Beliefs, beliefs_of, priors_for
+from calibration.intervals import Residuals, bands, pool, residuals, widening
+from calibration.parameters import GENERIC, LINEAR, Prior, to_rates
+from calibration.problem import METRICS, predict
+from calibration.rounds import Fitted
+
+Array = NDArray[np.float64]
+
+
+def unseen_systems(groups: Mapping[Key, Group], alone: Mapping[Key, Fitted]) -> dict[Key, Array]:
+    """Each group's rows predicted by rates from other systems only."""
+    learnt = {key: beliefs_of(done.fit) for key, done in alone.items()}
+    predicted = {}
+    for key, group in groups.items():
+        elsewhere = {other: belief for other, belief in learnt.items() if other[0] != key[0]}
+        predicted[key] = predict(group.problem, _rates(_priors(key[1], elsewhere)))
+    return predicted
+
+
+def _priors(engine: str, learnt: Beliefs) -> list[Prior]:
+    return priors_for(GENERIC, (POOLED, engine), learnt)
+
+
+def _rates(priors: list[Prior]) -> Rates:
+    return to_rates(priors, np.array([entry.centre for entry in priors]), Rates.default())
+
+
+def stand_ins(
+    groups: Mapping[Key, Group],
+    alone: Mapping[Key, Fitted],
+    unseen: Mapping[Key, Array],
+    command: str,
+) -> list[Calibration]:
+    """One calibration per engine class, and one for engines of which nothing is known."""
+    learnt = {key: beliefs_of(done.fit) for key, done in alone.items()}
+    missed = {key: _residuals(group, unseen[key]) for key, group in groups.items()}
+    everyone = {
+        metric: pool([("/".join(key), own[index]) for key, own in missed.items()])
+        for index, metric in enumerate(METRICS)
+    }
+    factors = {metric: widening([own]) for metric, own in everyone.items()}
+    classes = sorted({engine for _, engine in groups})
+    return [
+        _stand_in(name, groups, learnt, missed, everyone, factors, command)
+        for name in (*classes, POOLED)
+    ]
+
+
+def _residuals(group: Group, predicted: Array) -> list[Residuals]:
+    """Residuals on an unseen system: the system is the group, whatever models it ran."""
+    problem = group.problem
+    return residuals(predicted, problem.observed, problem.groups)
+
+
+def _stand_in(
+    engine: str,
+    groups: Mapping[Key, Group],
+    learnt: Beliefs,
+    missed: Mapping[Key, list[Residuals]],
+    everyone: Mapping[str, Residuals],
+    factors: Mapping[str, float],
+    command: str,
+) -> Calibration:
+    members = [key for key in groups if engine in (POOLED, key[1])]
+    own = [pool([("/".join(key), missed[key][i]) for key in members]) for i in range(len(METRICS))]
+    records = [record for key in members for record in groups[key].records]
+    priors = _priors(engine, learnt)
+    rates = {entry.name: _rate(entry) for entry in priors}
+    return Calibration(
+        system=POOLED,
+        engine=engine,
+        rows=len(records),
+        models=len({name for key in members for name in groups[key].problem.groups}),
+        rates=rates,
+        bands=bands(own, everyone, factors),
+        data_sha256=digest(records),
+        command=command,
+    )
+
+
+def _rate(entry: Prior) -> FittedRate:
+    low, high = entry.centre - Z90 * entry.width, entry.centre + Z90 * entry.width
+    if entry.name not in LINEAR:
+        low, high = np.exp(low), np.exp(high)
+    return FittedRate(
+        value=rounded(entry.value),
+        low=rounded(low),
+        high=rounded(high),
+        data_share=0.0,
+        identified=False,
+    )

@@ -1,0 +1,72 @@
+"""Which rates a group's measurements could speak of at all.
+
+A rate that no operator of any case meets would only stay at its prior and cost time; it is left at
+the prior without being fitted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzer.engines import engine
+from analyzer.optable import COMPUTE, KIND_INDEX
+from analyzer.timing.flat import FlatTable
+from calibration.problem import Problem
+
+_ALWAYS = (
+    "gemm_half",
+    "attention_eff",
+    "attention_half",
+    "kv_eff",
+    "kv_splits",
+    "vector_eff",
+    "sharpness",
+    "launch_s",
+    "step_s",
+    "sequence_s",
+    "prefill_s",
+)
+_BY_COMPUTE = {
+    "gemm_eff_32": ("fp32", "tf32"),
+    "gemm_eff_16": ("bf16", "fp16"),
+    "gemm_eff_8": ("fp8", "int8", "fp6"),
+    "gemm_eff_4": ("fp4", "int4"),
+}
+
+
+def relevant(problem: Problem) -> list[str]:
+    """Names of the rates that these cases meet, in a fixed order."""
+    tables = [
+        table
+        for bundle in problem.bundles
+        for step in (*bundle.prefill, *bundle.decode)
+        for table in step.tables
+    ]
+    met = set(_ALWAYS)
+    for table in tables:
+        met |= _met(table)
+    if not all(engine(case.plan.engine).graphs for case in problem.cases):
+        met.add("host_launch_s")
+    if any(bundle.looped for bundle in problem.bundles):
+        met |= {"burst", "interference"}
+    return sorted(met)
+
+
+def _met(table: FlatTable) -> set[str]:
+    kinds, columns = table.kinds, table.columns
+    linear = (kinds == KIND_INDEX["gemm"]) | (kinds == KIND_INDEX["grouped_gemm"])
+    attention = kinds == KIND_INDEX["attention"]
+    codes = {COMPUTE[int(code)] for code in np.unique(columns["compute"][linear])}
+    bits = columns["weight_bits"][linear & (columns["weight_B"] > 0)]
+    tests = {
+        **{name: bool(codes & set(formats)) for name, formats in _BY_COMPUTE.items()},
+        "mem_eff": bool((bits >= 15).any()),
+        "mem_eff_8": bool(((bits >= 7) & (bits < 15)).any()),
+        "mem_eff_4": bool((bits < 7).any()),
+        "expert_eff": bool((kinds == KIND_INDEX["grouped_gemm"]).any()),
+        "kv_narrow_eff": bool((columns["weight_bits"][attention] < 15).any()),
+        "gqa_exponent": bool((columns["heads_per_group"][attention] > 1).any()),
+        "collective_s": bool((columns["ranks"] > 1).any()),
+        "link_eff": bool((columns["ranks"] > 1).any()),
+    }
+    return {name for name, present in tests.items() if present}

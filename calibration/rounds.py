@@ -1,0 +1,94 @@
+"""All systems together: fit each alone, then each again with priors from its relatives.
+
+The second round's held-out fits take their priors only from relatives' fits that left the same
+model out, so that a held-out model is unknown to everything that predicts it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+from analyzer.timing.rates import Rates
+from calibration.collect import Group, Key
+from calibration.families import Belief, Beliefs, beliefs_of, priors_for
+from calibration.fit import Fit, fit
+from calibration.holdout import HeldOut, leave_one_out
+from calibration.parameters import Prior, selected
+from calibration.relevant import relevant
+
+
+class Fitted(NamedTuple):
+    """One (system, engine), fitted to all its data and with each model left out."""
+
+    key: Key
+    fit: Fit
+    held_out: HeldOut
+    models: frozenset[str]
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def first_round(groups: dict[Key, Group], progress: Progress | None = None) -> dict[Key, Fitted]:
+    """Each group alone, with generic priors."""
+    jobs = [(group, selected(relevant(group.problem)), {}) for group in groups.values()]
+    return _run(jobs, "alone", progress)
+
+
+def second_round(
+    groups: dict[Key, Group], alone: dict[Key, Fitted], progress: Progress | None = None
+) -> dict[Key, Fitted]:
+    """Each group with priors from all others."""
+    jobs = []
+    for key, group in groups.items():
+        names = relevant(group.problem)
+        everything = {other: beliefs_of(done.fit) for other, done in alone.items()}
+        without = {
+            name: priors_for(names, key, beliefs_without(alone, name))
+            for name in sorted(set(group.problem.groups))
+        }
+        jobs.append((group, priors_for(names, key, everything), without))
+    return _run(jobs, "with kin", progress)
+
+
+def beliefs_without(alone: dict[Key, Fitted], model: str) -> Beliefs:
+    """What all groups learnt without ever seeing one model."""
+    learnt: dict[Key, dict[str, Belief]] = {}
+    for key, done in alone.items():
+        if model in done.held_out.fits:
+            learnt[key] = beliefs_of(done.held_out.fits[model])
+        elif model not in done.models:
+            learnt[key] = beliefs_of(done.fit)
+    return learnt
+
+
+Job = tuple[Group, Sequence[Prior], dict[str, list[Prior]]]
+
+
+def _run(jobs: list[Job], stage: str, progress: Progress | None) -> dict[Key, Fitted]:
+    done: dict[Key, Fitted] = {}
+    for count, fitted in enumerate(_each(jobs), 1):
+        done[fitted.key] = fitted
+        if progress is not None:
+            progress(f"{stage}: {fitted.key[0]} {fitted.key[1]}", count, len(jobs))
+    return done
+
+
+def _each(jobs: list[Job]) -> Iterable[Fitted]:
+    workers = min(os.cpu_count() or 1, len(jobs))
+    if workers < 2 or len(jobs) < 4:
+        yield from map(fit_group, jobs)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(fit_group, jobs)
+
+
+def fit_group(job: Job) -> Fitted:
+    """Fit one group and leave each of its models out in turn."""
+    group, priors, without = job
+    full = fit(group.problem, priors, Rates.default())
+    held_out = leave_one_out(group.problem, full, lambda name: without.get(name, priors))
+    return Fitted(group.key, full, held_out, frozenset(group.problem.groups.tolist()))

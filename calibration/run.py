@@ -1,0 +1,201 @@
+"""Calibration as one call: everything that was measured, or one system.
+
+`calibrate_all` fits every (system, engine) of the corpus in two rounds and is what the shipped
+calibrations and the validation report are made of. `calibrate` fits one system, leaning on the
+shipped calibrations of its relatives, and takes a user's own measurements beside the published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.calibrated import FOLDER, POOLED, Band, Calibration, calibrations, load_calibration
+from analyzer.errors import CalibrationError, nearest
+from analyzer.records import Record
+from analyzer.systems_catalog import load_system
+from analyzer.timing.rates import Rates
+from calibration import pooled as pooling
+from calibration.collect import Collected, Group, Key, collect
+from calibration.corpus import PERF_DIR, load_corpus
+from calibration.export import calibration as assemble
+from calibration.export import write
+from calibration.families import Belief, Beliefs, priors_for
+from calibration.intervals import Residuals, bands, pool, residuals, widening
+from calibration.parameters import LINEAR
+from calibration.problem import METRICS
+from calibration.relevant import relevant
+from calibration.rounds import Fitted, Progress, first_round, fit_group, second_round
+
+Array = NDArray[np.float64]
+
+
+class Everything(NamedTuple):
+    """All fits of the corpus and what was learnt from leaving things out."""
+
+    collected: Collected
+    alone: dict[Key, Fitted]
+    fitted: dict[Key, Fitted]
+    factors: dict[str, float]
+    """Widening of the bands by metric."""
+    pooled: dict[str, Residuals]
+    """Held-out residuals of all groups by metric."""
+    bands: dict[Key, tuple[Band, ...]]
+    unseen: dict[Key, Array]
+    """Predictions of each group from other systems alone."""
+
+
+class Outcome(NamedTuple):
+    """One calibrated (system, engine)."""
+
+    group: Group
+    fitted: Fitted
+    calibration: Calibration
+
+
+def calibrate_all(
+    records: Iterable[Record] | None = None, progress: Progress | None = None
+) -> Everything:
+    """Fit everything that was measured, in two rounds."""
+    collected = collect(load_corpus(PERF_DIR).records if records is None else records)
+    alone = first_round(collected.groups, progress)
+    fitted = second_round(collected.groups, alone, progress)
+    held_out = {
+        key: residuals(done.held_out.predicted, group.problem.observed, group.problem.groups)
+        for key, group in collected.groups.items()
+        if (done := fitted[key])
+    }
+    factors, everyone = _interval_basis(held_out)
+    made = {key: bands(own, everyone, factors) for key, own in held_out.items()}
+    unseen = pooling.unseen_systems(collected.groups, alone)
+    return Everything(collected, alone, fitted, factors, everyone, made, unseen)
+
+
+def _interval_basis(
+    held_out: dict[Key, list[Residuals]],
+) -> tuple[dict[str, float], dict[str, Residuals]]:
+    factors, everyone = {}, {}
+    for index, metric in enumerate(METRICS):
+        parts = [("/".join(key), own[index]) for key, own in held_out.items()]
+        factors[metric] = widening([own for _, own in parts])
+        everyone[metric] = pool(parts)
+    return factors, everyone
+
+
+COMMAND = "plumbline calibrate --all"
+
+
+def outcomes(found: Everything) -> list[Outcome]:
+    """Every (system, engine) with its calibration."""
+    return [
+        Outcome(
+            group,
+            found.fitted[key],
+            assemble(
+                group,
+                found.fitted[key].fit,
+                found.fitted[key].held_out.predicted,
+                found.bands[key],
+                COMMAND,
+            ),
+        )
+        for key, group in sorted(found.collected.groups.items())
+    ]
+
+
+def write_catalog(found: Everything, folder: Path = FOLDER) -> list[Path]:
+    """Write all calibrations, and those that stand in for systems nobody measured."""
+    made = [outcome.calibration for outcome in outcomes(found)]
+    made += pooling.stand_ins(found.collected.groups, found.alone, found.unseen, COMMAND)
+    written = [write(entry, folder) for entry in made]
+    for stale in set(folder.glob("*__*.toml")) - set(written):
+        stale.unlink()
+    return written
+
+
+def calibrate(
+    system: str,
+    engine: str = "",
+    own: Sequence[Record] = (),
+    data: Path = PERF_DIR,
+    progress: Callable[[str], None] | None = None,
+) -> list[Outcome]:
+    """Fit every engine (or the one named) that was measured on one system.
+
+    `own` are further records, a user's measurements. Priors come from the shipped calibrations of
+    other systems; the held-out models may be among those that they saw there.
+    """
+    name = load_system(system).name
+    published = [] if own and not data.is_dir() else list(load_corpus(data).records)
+    collected = collect([*published, *own], only=name)
+    chosen = {key: group for key, group in collected.groups.items() if engine in ("", key[1])}
+    if not chosen:
+        raise CalibrationError(_nothing(name, engine, collected))
+    shipped = shipped_beliefs()
+    done = []
+    for key, group in sorted(chosen.items()):
+        if progress is not None:
+            progress(f"{key[1]}: {len(group.records)} rows")
+        priors = priors_for(relevant(group.problem), key, shipped)
+        done.append((group, fit_group((group, priors, {}))))
+    return [_outcome(group, fitted) for group, fitted in done]
+
+
+def _nothing(system: str, engine: str, collected: Collected) -> str:
+    if collected.groups:
+        known = sorted(key[1] for key in collected.groups)
+        return f"no measurements of {engine!r} on {system}{nearest(engine, known)}; there are {', '.join(known)}"
+    return (
+        f"no usable measurements on {system}: measure TTFT and TPOT of two models at two lengths "
+        f"and two batches (calibrate --system {system} --suggest 8) and pass them with --perf-dir"
+    )
+
+
+def _outcome(group: Group, fitted: Fitted) -> Outcome:
+    problem = group.problem
+    own = residuals(fitted.held_out.predicted, problem.observed, problem.groups)
+    parts = {metric: mine for metric, mine in zip(METRICS, own, strict=True)}
+    factors = {metric: widening([mine]) for metric, mine in parts.items()}
+    made = bands(own, {}, factors)
+    missing = _borrowed(group, {band.metric for band in made})
+    command = f"plumbline calibrate --system {group.system.name}"
+    found = assemble(group, fitted.fit, fitted.held_out.predicted, (*made, *missing), command)
+    return Outcome(group, fitted, found)
+
+
+def _borrowed(group: Group, have: set[str]) -> list[Band]:
+    """Bands of the shipped calibration where one's own data cannot speak."""
+    shipped = load_calibration(group.system.name, group.engine) or load_calibration(
+        POOLED, POOLED
+    )
+    if shipped is None:
+        return []
+    return [band for band in shipped.bands if band.metric not in have]
+
+
+def shipped_beliefs() -> Beliefs:
+    """What the shipped calibrations learnt."""
+    learnt: dict[Key, dict[str, Belief]] = {}
+    for system, engine in calibrations():
+        found = load_calibration(system, engine)
+        if found is not None and system != POOLED:
+            learnt[system, engine] = {
+                name: _belief(name, rate.value, rate.low, rate.high, rate.data_share)
+                for name, rate in found.rates.items()
+            }
+    return learnt
+
+
+def _belief(name: str, value: float, low: float, high: float, share: float) -> Belief:
+    if name in LINEAR:
+        return Belief(value, (high - low) / 3.29, share)
+    return Belief(float(np.log(value)), float(np.log(high / low)) / 3.29, share)
+
+
+def base_rates() -> Rates:
+    """Where rates start that no data speak of."""
+    return Rates.default()
