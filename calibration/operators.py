@@ -85,7 +85,7 @@ def fit_class(
         raise CalibrationError(f"{len(kept)} rows; a fit needs {LEAST_ROWS}")
     shaped = shape_rows(kept, op, dtype, chip)
     held_out = cross_validate(form, shaped, chip, kept.seconds, residual)
-    solved = solve(form, shaped.work, chip, kept.seconds, _fixed(form, shaped))
+    solved = solve(form, shaped.work, chip, kept.seconds, fixed_parameters(form, shaped))
     return _summary(kept, shaped, chip, form, solved, held_out, residual)
 
 
@@ -99,7 +99,9 @@ def cross_validate(form: Form, shaped: Shaped, chip: Chip, seconds: Array, resid
     split = Split(*(np.zeros(len(seconds)) for _ in Split._fields))
     folds = GroupKFold(min(FOLDS, groups))
     for train, test in folds.split(seconds, groups=shaped.groups):
-        solved = solve(form, take(shaped.work, train), chip, seconds[train], _fixed(form, shaped))
+        solved = solve(
+            form, take(shaped.work, train), chip, seconds[train], fixed_parameters(form, shaped)
+        )
         off = np.log(seconds / form.time(shaped.work, chip, solved.params))
         split.form[test] = split.residual[test] = -off[test]
         if residual and len(train) >= LEAST_FOR_RESIDUAL:
@@ -134,7 +136,7 @@ def _name(rows: OperatorRows) -> str:
     return "|".join(str(rows.text[key][0]) for key in KEYS).rstrip("|")
 
 
-def _fixed(form: Form, shaped: Shaped) -> dict[str, float]:
+def fixed_parameters(form: Form, shaped: Shaped) -> dict[str, float]:
     """Parameters that these rows cannot tell anything about, at their ideal."""
     fixed: dict[str, float] = {}
     narrowed = getattr(shaped.work, "narrowed", None)
@@ -176,6 +178,11 @@ def _summary(
         residual=learnt.residual if learnt and better else None,
         data_sha256=fingerprint(rows),
     )
+
+
+def without_residual(fit: OperatorFit) -> OperatorFit:
+    """The form alone, small enough to ship; what the residual reached stays on record."""
+    return msgspec.structs.replace(fit, residual=None)
 
 
 def export(fits: list[OperatorFit], path: Path) -> None:

@@ -29,8 +29,9 @@ _MATCHES = {
     ("fp16", 4): ("int4_wo",),
     ("fp4", 4): ("nvfp4", "mxfp4"),
 }
-KV_HEADS = (8.0, 4.0, 2.0, 1.0)
-"""Ways to deal groups into sequences × KV heads; an operator only says their product."""
+KV_HEADS = (8.0, 2.0)
+"""Ways to deal groups into sequences × KV heads; an operator only says their product, so what
+depends on the way is averaged over these."""
 
 
 class Described(NamedTuple):
@@ -41,19 +42,35 @@ class Described(NamedTuple):
     """Measured formats that it may be read from, best first."""
     kv_dtype: str
     work: Any
-    coordinates: Array
-    """Columns by COORDINATES of its class, as logarithms."""
+    coordinates: tuple[Array, ...]
+    """Columns by COORDINATES of its class, as logarithms; one array per way to read it."""
+
+    @property
+    def scenarios(self) -> int:
+        """How many there are."""
+        return len(self.coordinates[0])
 
 
 COORDINATES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
-    "attn_decode": ("groups", "keys", "shared", "head_dim"),
-    "attn_prefill": ("groups", "new", "keys", "shared", "head_dim"),
+    "attn_decode": ("batch", "keys", "kv_heads", "shared", "head_dim"),
+    "attn_prefill": ("batch", "new", "keys", "kv_heads", "shared", "head_dim"),
     "moe": ("tokens", "experts", "top_k", "hidden", "width"),
     "norm": ("tokens", "width"),
     "elementwise": ("tokens", "width"),
 }
 """The features that span a class: what neighbours are near in."""
+
+NEARNESS: dict[str, tuple[float, ...]] = {"gemm": (2.0, 1.0, 0.7)}
+"""How far apart an octave of each coordinate puts two shapes, where not 1: rows of a matrix
+multiplication change its time's regime sooner than its reduction does."""
+
+
+def scaled(op: str, coordinates: Array) -> Array:
+    """Coordinates in which neighbours are looked for."""
+    factors = np.asarray(NEARNESS.get(op, (1.0,) * coordinates.shape[1]))
+    stretched: Array = coordinates * factors
+    return stretched
 
 
 def describe(table: OpTable, index: int) -> Described | None:
@@ -91,7 +108,7 @@ def _gemm(column: dict[str, Array], arithmetic: str, bits: float) -> Described |
         return None
     measured = format_of(dtypes[0])
     work = GemmWork(m, n, k, measured.weight_B, measured.act_B, 2.0, measured.narrowed)
-    return Described("gemm", dtypes, "", work, _log2(m, n, k))
+    return Described("gemm", dtypes, "", work, (_log2(m, n, k),))
 
 
 def _attention(column: dict[str, Array], arithmetic: str, bits: float) -> Described | None:
@@ -103,14 +120,25 @@ def _attention(column: dict[str, Array], arithmetic: str, bits: float) -> Descri
     kv_B = 1.0 if kv_dtype == "fp8" else 2.0
     if np.all(new == 1.0):
         decoded = DecodeWork(groups, keys, shared, 1.0, width, kv_B, 2.0)
-        at = _log2(groups, keys, shared, width)
-        return Described("attn_decode", ("bf16", "fp16"), kv_dtype, decoded, at)
+        ways = tuple(
+            _log2(groups / count, keys, np.full_like(keys, count), shared, width)
+            for count in kv_head_counts(groups)
+        )
+        return Described("attn_decode", ("bf16", "fp16"), kv_dtype, decoded, ways)
     if np.any(new == 1.0):
         return None
     past = np.maximum(keys - new, 0.0)
     work = PrefillWork(groups, new, past, shared, 1.0, width, kv_B, 2.0)
-    at = _log2(groups, new, keys, shared, width)
-    return Described("attn_prefill", ("bf16", "fp16"), kv_dtype, work, at)
+    ways = tuple(
+        _log2(groups / count, new, keys, np.full_like(keys, count), shared, width)
+        for count in kv_head_counts(groups)
+    )
+    return Described("attn_prefill", ("bf16", "fp16"), kv_dtype, work, ways)
+
+
+def kv_head_counts(groups: Array) -> list[float]:
+    """The ways that leave at least one sequence in every scenario."""
+    return [count for count in KV_HEADS if np.all(groups >= count)] or [1.0]
 
 
 def features_of(described: Described, chip: Chip) -> list[Array]:
@@ -122,10 +150,9 @@ def features_of(described: Described, chip: Chip) -> list[Array]:
     groups = np.asarray(work.sequences, dtype=float)
     new = np.ones_like(groups) if decode else work.new
     keys = work.keys if decode else work.past + work.new
-    ways = [count for count in KV_HEADS if np.all(groups >= count)] or [1.0]
     return [
         attention_features(
             groups / count, new, keys, np.full_like(groups, count), work.heads, work.head_dim, chip
         )[0]
-        for count in ways
+        for count in kv_head_counts(groups)
     ]

@@ -41,9 +41,7 @@ class Fitted:
                 remarks[reason] = remarks.get(reason, 0) + 1
                 continue
             found, doubt, outside = _time(fit, described, chip_of(self.system, fit.dtype))
-            seconds[index] = np.broadcast_to(found, described.coordinates.shape[:1]).reshape(
-                table.shape
-            )
+            seconds[index] = found.reshape(table.shape)
             uncertainty[index] = doubt.reshape(table.shape)
             if outside:
                 reason = f"{described.op}: outside the residual's hull, form alone"
@@ -60,7 +58,7 @@ class Fitted:
 
 def _time(fit: OperatorFit, described: Described, chip: Chip) -> tuple[Array, Array, int]:
     """Seconds, relative uncertainty, and how many scenarios the residual does not know."""
-    count = len(described.coordinates)
+    count = described.scenarios
     seconds = np.broadcast_to(
         FORMS[fit.form].time(described.work, chip, fit.kernel_params), (count,)
     )

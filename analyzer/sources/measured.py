@@ -107,7 +107,7 @@ def _requests(described: Described) -> list[Request]:
                 (name, float(round(2.0**value, 6))) for name, value in zip(names, row, strict=True)
             ),
         )
-        for row in described.coordinates
+        for row in described.coordinates[0]
     ]
 
 

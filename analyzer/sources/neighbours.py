@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analyzer.timing.kernels.common import Array
 
-NEIGHBOURS = 16
+NEIGHBOURS = 24
 RIDGE = 0.02
 SOFTENING = 0.05
 FARTHEST = 3.0
@@ -23,6 +23,9 @@ SLACK = 0.01
 LATTICE = 16.0
 """Steps per octave to which coordinates are rounded when very many shapes are asked for."""
 MANY = 4096
+LARGE = 4096
+"""Points beyond which only the nearest shelves are searched."""
+NEAREST_SHELVES = 12
 _CHUNK_CELLS = 1 << 21
 
 
@@ -34,11 +37,21 @@ class Interpolated(NamedTuple):
     inside: NDArray[np.bool_]
 
 
+class Shelves(NamedTuple):
+    """Points that differ in their first coordinate only, together: a shortcut into large clouds."""
+
+    places: Array
+    """The other coordinates, once each."""
+    members: NDArray[np.intp]
+    """Positions of the points of each shelf, filled up with the number of points."""
+
+
 class Cloud(NamedTuple):
     """Measured points: coordinates in octaves, shape (points, dimensions), and their values."""
 
     points: Array
     values: Array
+    shelves: Shelves | None = None
 
     def at(self, queries: Array) -> Interpolated:
         """Interpolate at many places; those asked for repeatedly are worked out once."""
@@ -46,7 +59,7 @@ class Cloud(NamedTuple):
         if len(queries) > MANY:
             asked = np.round(queries * LATTICE) / LATTICE
         places, where = np.unique(asked, axis=0, return_inverse=True)
-        step = max(1, _CHUNK_CELLS // max(len(self.points), 1))
+        step = max(1, _CHUNK_CELLS // self._candidates_each())
         parts = [self._chunk(places[start : start + step]) for start in range(0, len(places), step)]
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
         back = where.ravel()
@@ -56,19 +69,58 @@ class Cloud(NamedTuple):
             columns[0][back], columns[1][back], inside & (columns[2][back] <= FARTHEST)
         )
 
-    def _chunk(self, places: Array) -> tuple[Array, Array, Array]:
-        squared = _squared_distances(places, self.points)
+    def _candidates_each(self) -> int:
+        if self.shelves is None:
+            return len(self.points)
+        shelves = self.shelves
+        return max(NEAREST_SHELVES * int(shelves.members.shape[1]), len(shelves.places))
+
+    def _nearest(self, places: Array) -> tuple[NDArray[np.intp], Array]:
+        """Per place: its nearest points and their squared distances."""
         count = min(NEIGHBOURS, len(self.points))
+        if self.shelves is None:
+            squared = _squared_distances(places, self.points)
+            near = np.argpartition(squared, count - 1, axis=1)[:, :count]
+            return near, np.take_along_axis(squared, near, axis=1)
+        across = _squared_distances(places[:, 1:], self.shelves.places)
+        shelf = np.argpartition(across, NEAREST_SHELVES - 1, axis=1)[:, :NEAREST_SHELVES]
+        candidates = self.shelves.members[shelf].reshape(len(places), -1)
+        padded = np.append(self.points[:, 0], np.inf)
+        along = (padded[candidates] - places[:, :1]) ** 2
+        squared = along + np.repeat(
+            np.take_along_axis(across, shelf, axis=1), self.shelves.members.shape[1], axis=1
+        )
         near = np.argpartition(squared, count - 1, axis=1)[:, :count]
-        away = np.take_along_axis(squared, near, axis=1)
-        weights = _weights(away)
+        return (
+            np.take_along_axis(candidates, near, axis=1),
+            np.take_along_axis(squared, near, axis=1),
+        )
+
+    def _chunk(self, places: Array) -> tuple[Array, Array, Array]:
+        near, away = self._nearest(places)
         values = self.values[near]
         offsets = self.points[near] - places[:, None, :]
-        level, scatter = _planes(offsets, values, weights)
+        level, scatter = _planes(offsets, values, _weights(away))
         nearest = away.argmin(axis=1)[:, None]
         hit = np.take_along_axis(away, nearest, axis=1)[:, 0] < 1e-12
         level = np.where(hit, np.take_along_axis(values, nearest, axis=1)[:, 0], level)
         return level, scatter, np.sqrt(away.min(axis=1))
+
+
+def cloud(points: Array, values: Array) -> Cloud:
+    """A cloud of points; a large one is sorted onto shelves."""
+    if len(points) <= LARGE:
+        return Cloud(points, values)
+    places, which = np.unique(points[:, 1:], axis=0, return_inverse=True)
+    which = which.ravel()
+    sizes = np.bincount(which)
+    if len(places) < NEAREST_SHELVES or NEAREST_SHELVES * sizes.max() > len(points) / 2:
+        return Cloud(points, values)
+    order = np.argsort(which, kind="stable")
+    members = np.full((len(places), int(sizes.max())), len(points), dtype=np.intp)
+    rank = np.arange(len(points)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    members[which[order], rank] = order
+    return Cloud(points, values, Shelves(places, members))
 
 
 def _squared_distances(places: Array, points: Array) -> Array:

@@ -17,8 +17,8 @@ import numpy as np
 from analyzer.errors import ConfigError, InputError
 from analyzer.optable import OpTable
 from analyzer.sources.base import Answer, Context, Source
-from analyzer.sources.describe import COORDINATES, Described, describe
-from analyzer.sources.neighbours import Cloud
+from analyzer.sources.describe import COORDINATES, Described, describe, scaled
+from analyzer.sources.neighbours import Cloud, cloud
 from analyzer.sources.operator_fit import OperatorFit
 from analyzer.sources.operator_rows import OperatorRows, read_operator_rows
 from analyzer.sources.operator_work import FORM_OF, format_of, shape_rows
@@ -45,13 +45,18 @@ class ClassTable:
     params: Any
     cloud: Cloud
 
-    def seconds(self, work: Any, coordinates: Array) -> tuple[Array, Array]:
-        """Times and relative uncertainties; NaN beyond the measured shapes."""
+    def seconds(self, work: Any, ways: Sequence[Array]) -> tuple[Array, Array]:
+        """Times and relative uncertainties; NaN beyond the measured shapes. Where an operator can
+        be read in several ways, the mean of those that were measured."""
         form = FORMS[FORM_OF.get(self.op, self.op)]
-        found = self.cloud.at(coordinates)
+        found = [self.cloud.at(scaled(self.op, coordinates)) for coordinates in ways]
+        known = np.stack([each.inside for each in found])
+        shares = known / np.maximum(known.sum(axis=0), 1)
+        value = (shares * np.stack([each.value for each in found])).sum(axis=0)
+        scatter = (shares * np.stack([each.scatter for each in found])).sum(axis=0)
         modelled = form.time(work, self.chip, self.params)
-        seconds = np.where(found.inside, modelled * np.exp(found.value), np.nan)
-        return seconds, np.hypot(found.scatter, FLOOR)
+        seconds = np.where(known.any(axis=0), modelled * np.exp(value), np.nan)
+        return seconds, np.hypot(scatter, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def _class_table(
     ratio = np.log(passed.seconds / form.time(shaped.work, chip, params))
     columns = [shaped.feature_names.index(name) for name in COORDINATES[op]]
     return ClassTable(
-        op, first["software"], chip, params, Cloud(shaped.features[:, columns], ratio)
+        op, first["software"], chip, params, cloud(scaled(op, shaped.features[:, columns]), ratio)
     )
 
 
@@ -220,12 +225,18 @@ def own_records() -> list[Path]:
 
 
 def build(context: Context) -> Source:
-    """Options `table`: `paths` of CSV files (default: the project's own), `software`, `fits`."""
+    """Options `table`: `paths` of CSV files (default: the project's own) or `package` = framework
+    ("vllm", "sglang", "trtllm") of the installed aiconfigurator-core; `software`; `fits`."""
     given = context.options.get("table", {})
-    paths = [Path(path) for path in given.get("paths", own_records())]
-    if not paths:
-        raise ConfigError("table: no operator records here; give paths, or another source")
     remarks: dict[str, int] = {}
-    rows = rows_of_system(read_operator_rows(paths), context.system, remarks)
+    if "package" in given:
+        from analyzer.sources.packaged import packaged_rows
+
+        rows = packaged_rows(context.system, str(given["package"]), remarks, given.get("root"))
+    else:
+        paths = [Path(path) for path in given.get("paths", own_records())]
+        if not paths:
+            raise ConfigError("table: no operator records here; give paths, or another source")
+        rows = rows_of_system(read_operator_rows(paths), context.system, remarks)
     software, fits = str(given.get("software", "")), given.get("fits", ())
     return measured_table(rows, context.system, software, fits, remarks)
