@@ -55,7 +55,11 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     token_s: float = 0.0
     """From a step's end to the client's having its tokens."""
     overlapped: bool = False
-    """True: the next step is scheduled while this one runs (asynchronous scheduling)."""
+    """True: the next step is scheduled while this one runs (asynchronous scheduling).
+
+    The host then costs time only where it takes longer than the device, and a request that comes
+    during a step gets into the step after the next.
+    """
 
     def __post_init__(self) -> None:
         for name in ("step_s", "sequence_s", "request_s", "token_s"):

@@ -59,6 +59,8 @@ class Replica(Scheduler):
         self.busy_s = 0.0
         self._timer = RunTimer(options, timer)
         self._prefill_only = prefill_only
+        self._ahead = 1 if options.host.overlapped else 0
+        self._last_begin_s = 0.0
         self._run: _Run | None = None
 
     @property
@@ -69,11 +71,13 @@ class Replica(Scheduler):
     def submit(self, sequence: Sequence, now_s: float) -> float | None:
         """Queue a request; the new end of the current run if that was cut short."""
         sequence.replica = self.index
+        sequence.queued_s = now_s
         self.waiting.append(sequence)
         run = self._run
         if run is None or run.closed or len(run.ends_s) == 1:
             return None
-        steps = bisect.bisect_left(run.ends_s, now_s) + 1
+        # The step under way, and the next too if that was scheduled when this one began.
+        steps = bisect.bisect_left(run.ends_s, now_s) + 1 + self._ahead
         if steps >= len(run.ends_s):
             return None
         self._run = run._replace(ends_s=run.ends_s[:steps])
@@ -88,13 +92,14 @@ class Replica(Scheduler):
         chunks: list[tuple[Sequence, int]] = []
         budget, more = self._continue_prefills(budget, chunks)
         late: list[Sequence] = []
-        if not (preempted or more):
+        unseen = self._unseen(now_s)
+        if not (preempted or more or unseen):
             self._admit(budget, chunks, late, now_s)
         if not chunks and self.decoding.count == 0:
             # All were thrown out: begin again, with every block free.
             return self.plan(now_s) if preempted or more else None
         self.pool.claim(self.decoding.next_blocks())
-        self._run = self._timed_run(now_s, chunks, late, single=preempted or more)
+        self._run = self._timed_run(now_s, chunks, late, single=preempted or more or unseen)
         return self._run.ends_s[-1]
 
     def commit(self) -> Outcome:
@@ -117,7 +122,17 @@ class Replica(Scheduler):
         for sequence, tokens in run.chunks:
             self._computed(sequence, tokens, end_s, finished, handed_off)
         self._last_end_s = end_s
+        self._last_begin_s = run.ends_s[-2] if steps > 1 else run.start_s
         return Outcome(end_s, finished, handed_off)
+
+    def _unseen(self, now_s: float) -> bool:
+        """With asynchronous scheduling: whether the next request came too late for this step.
+
+        The step that follows another without a pause was scheduled when that one began.
+        """
+        if not (self._ahead and self.waiting and self.running and now_s == self._last_end_s):
+            return False
+        return self.waiting[0].queued_s > self._last_begin_s
 
     def free_handed_off(self, sequence: Sequence) -> None:
         """The cache of a handed-off sequence has arrived elsewhere: its blocks are free."""

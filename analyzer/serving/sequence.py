@@ -59,6 +59,7 @@ class Sequence:
         "last_token_s",
         "preemptions",
         "progress",
+        "queued_s",
         "replica",
         "spec",
         "target",
@@ -68,6 +69,7 @@ class Sequence:
     def __init__(self, spec: RequestSpec, arrival_s: float) -> None:
         self.spec = spec
         self.arrival_s = arrival_s
+        self.queued_s = arrival_s
         self.admitted_s = -1.0
         self.first_token_s = -1.0
         self.last_token_s = -1.0

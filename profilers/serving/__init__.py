@@ -8,15 +8,17 @@ Only the standard library, numpy and msgspec: the generator speaks HTTP itself.
 """
 
 from profilers.serving.options import ServeOptions, Sweep, Target, Timeouts, VllmServer
-from profilers.serving.run import ServeReport, ServeRun, run_serve
+from profilers.serving.run import ServeReport, ServeRun, Session, run_serve, session
 
 __all__ = [
     "ServeOptions",
     "ServeReport",
     "ServeRun",
+    "Session",
     "Sweep",
     "Target",
     "Timeouts",
     "VllmServer",
     "run_serve",
+    "session",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,8 @@ from profilers.serving.server import RunningServer, ServerFacts, attach, started
 from profilers.serving.serving_records import case_id, run_record
 
 Tell = Callable[[str], None]
+Runner = Callable[[Coroutine[Any, Any, Any]], Any]
+"""Runs a coroutine to its end on an event loop; tests put a virtual clock here."""
 WARMUP_SEED = 987_654_321
 MOST_FILES = 65_536
 
@@ -43,24 +46,50 @@ class ServeReport(msgspec.Struct, frozen=True, kw_only=True):
     comparison: Comparison | None = None
 
 
-def run_serve(options: ServeOptions, tell: Tell = lambda line: None) -> ServeReport:
-    """Profile a server as asked; `tell` gets a line of progress now and then."""
+class Session:
+    """A warmed-up server on which one load after another can be run."""
+
+    def __init__(
+        self, options: ServeOptions, server: RunningServer, runner: Runner = asyncio.run
+    ) -> None:
+        self.options = options
+        self.facts = server.facts
+        self._server = server
+        self._runner = runner
+
+    def run(self, load: Load) -> ServeRun:
+        """Run one load; raises ServerFailed if the server died under it."""
+        run = _one_run(self.options, load, self._runner)
+        self._server.check_alive()
+        return run
+
+
+@contextlib.contextmanager
+def session(options: ServeOptions) -> Iterator[Session]:
+    """Start the server or attach to it, read its facts, warm it up; stop it in the end."""
     raise_file_limit(MOST_FILES)
     with _server(options) as server:
         target = msgspec.structs.replace(options.target, url=server.url)
         options = msgspec.structs.replace(options, target=target)
-        tell(f"server {server.url} version {server.facts.version} blocks {server.facts.kv_blocks}")
         _warm_up(options, server)
-        runs = list(_runs(options, server, tell))
+        yield Session(options, server)
+
+
+def run_serve(options: ServeOptions, tell: Tell = lambda line: None) -> ServeReport:
+    """Profile a server as asked; `tell` gets a line of progress now and then."""
+    with session(options) as opened:
+        facts = opened.facts
+        tell(f"server {opened.options.target.url} {facts.version}, {facts.kv_blocks} KV blocks")
+        runs = list(_runs(opened, tell))
         comparison = None
         if options.compare:
-            comparison = compare_with_vllm_bench(options, runs[0].summary)
-        report = ServeReport(
-            facts=server.facts,
-            runs=tuple(runs),
-            saturation_rate_per_s=saturation_rate(runs),
-            comparison=comparison,
-        )
+            comparison = compare_with_vllm_bench(opened.options, runs[0].summary)
+    report = ServeReport(
+        facts=facts,
+        runs=tuple(runs),
+        saturation_rate_per_s=saturation_rate(runs),
+        comparison=comparison,
+    )
     if options.store is not None:
         store_runs(options, report)
     return report
@@ -102,17 +131,17 @@ def _lengths_are_drawn(load: Load) -> bool:
     )
 
 
-def _runs(options: ServeOptions, server: RunningServer, tell: Tell) -> Iterator[ServeRun]:
+def _runs(opened: Session, tell: Tell) -> Iterator[ServeRun]:
     beyond = 0
-    for load in _loads(options):
-        run = _one_run(options, load)
-        server.check_alive()
-        tell(_line(run))
+    sweep = opened.options.sweep
+    for load in _loads(opened.options):
+        run = opened.run(load)
+        tell(progress_line(run))
         yield run
         verdict = run.summary.saturation
         beyond += verdict is not None and verdict.saturated
-        searching = options.sweep is not None and not options.sweep.rates_per_s
-        enough = options.sweep is not None and beyond >= max(options.sweep.beyond_saturation, 1)
+        searching = sweep is not None and not sweep.rates_per_s
+        enough = sweep is not None and beyond >= max(sweep.beyond_saturation, 1)
         if run.log.interrupted or (searching and enough):
             return
 
@@ -143,14 +172,16 @@ def _rates(sweep: Sweep) -> Iterator[float]:
         yield sweep.start_per_s * sweep.factor**step
 
 
-def _one_run(options: ServeOptions, load: Load) -> ServeRun:
-    log, readings = measure(options, load, scrape=options.scrape_s > 0)
+def _one_run(options: ServeOptions, load: Load, runner: Runner) -> ServeRun:
+    log, readings = measure(options, load, runner, scrape=options.scrape_s > 0)
     open_loop = not isinstance(load.arrivals, ClosedLoop | AllAtOnce) and load.turns is None
     summary = summarise(log, options.slo, open_loop=open_loop)
     return ServeRun(load=load, summary=summary, log=log, server_readings=tuple(readings))
 
 
-def measure(options: ServeOptions, load: Load, *, scrape: bool) -> tuple[RunLog, list[Reading]]:
+def measure(
+    options: ServeOptions, load: Load, runner: Runner = asyncio.run, *, scrape: bool
+) -> tuple[RunLog, list[Reading]]:
     """Run one load; Ctrl-C ends it and keeps what is known so far."""
 
     async def run() -> tuple[RunLog, list[Reading]]:
@@ -168,7 +199,8 @@ def measure(options: ServeOptions, load: Load, *, scrape: bool) -> tuple[RunLog,
             watcher.cancel()
         return log, readings
 
-    return asyncio.run(run())
+    done: tuple[RunLog, list[Reading]] = runner(run())
+    return done
 
 
 def saturation_rate(runs: list[ServeRun] | tuple[ServeRun, ...]) -> float | None:
@@ -196,7 +228,8 @@ def store_runs(options: ServeOptions, report: ServeReport) -> None:
             store.append(case_id(options, run.load), record)
 
 
-def _line(run: ServeRun) -> str:
+def progress_line(run: ServeRun) -> str:
+    """One run in one line."""
     summary = run.summary
     ttft = summary.from_scheduled.ttft
     first = f"TTFT p50 {ttft.percentiles.get('p50', ttft.mean) * 1e3:.1f} ms" if ttft else "no TTFT"

@@ -261,6 +261,11 @@ class FakeServer:
         self.running: list[list] = []
         self.work = asyncio.Event()
 
+    def renew(self) -> None:
+        """Forget requests, and be ready for another event loop."""
+        self.waiting, self.running = [], []
+        self.work = asyncio.Event()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"

@@ -275,6 +275,25 @@ def test_overlapped_host_hides_behind_the_device() -> None:
     assert run(Host(request_s=0.5, token_s=0.25)) == pytest.approx(0.5 + 20 * 5e-3)
 
 
+def test_asynchronous_scheduling_admits_a_step_later() -> None:
+    def first_token(overlapped: bool, arrival_s: float) -> float:
+        options = SimOptions(
+            load=Load(
+                arrivals=Constant(rate_per_s=1 / arrival_s),
+                input_tokens=Fixed(tokens=8),
+                output_tokens=Fixed(tokens=100),
+                requests=2,
+            ),
+            engine=EngineOptions(kv_blocks=100, host=Host(overlapped=overlapped)),
+        )
+        times = simulate(options, AffineTimer(step_s=0.01)).request_times
+        return times[1].first_token_s - times[0].arrival_s
+
+    # The second comes 0.2 steps into the sixth step of the first one.
+    assert first_token(False, 0.052) == pytest.approx(0.07)
+    assert first_token(True, 0.052) == pytest.approx(0.08)
+
+
 def test_graphs_pad_small_steps_and_charge_large_ones() -> None:
     load = Load(
         arrivals=AllAtOnce(),

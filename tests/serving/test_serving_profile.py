@@ -13,12 +13,11 @@ from fake_server import METRICS, Background, FakeServer
 
 from analyzer.errors import ConfigError, ServerFailed
 from analyzer.records import Record
-from analyzer.serving import AffineTimer, EngineOptions, SimOptions, simulate
+from analyzer.serving import AffineTimer
 from analyzer.workload import SLO
 from analyzer.workload_arrivals import (
     AllAtOnce,
     ClosedLoop,
-    Constant,
     Fixed,
     Load,
     Poisson,
@@ -316,49 +315,3 @@ def test_a_random_model_is_complete(tmp_path: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     assert config["num_hidden_layers"] == 4
     assert len(tokenizer["model"]["vocab"]) == config["vocab_size"]
-
-
-def test_profile_and_simulation_of_a_known_engine_agree(server: FakeServer) -> None:
-    """The chain: a real load on a server whose step time is known, and the same load simulated."""
-    load = Load(
-        arrivals=Poisson(rate_per_s=12.0),
-        input_tokens=Uniform(low=20, high=200),
-        output_tokens=Fixed(tokens=24),
-        requests=60,
-        seed=11,
-    )
-    options = ServeOptions(target=Target(url=server.url, model="engine"), load=load)
-    measured = run_serve(options).runs[0].summary
-    engine = EngineOptions(
-        kv_blocks=4096, max_sequences=8, max_batched_tokens=100_000, prefix_caching=False
-    )
-    simulated = simulate(SimOptions(load=load, engine=engine), STEP)
-    assert measured.ok == 60
-    assert measured.tpot.percentiles["p50"] == pytest.approx(
-        simulated.tpot.percentiles["p50"], rel=0.25
-    )
-    assert measured.from_scheduled.ttft.percentiles["p50"] == pytest.approx(
-        simulated.ttft.percentiles["p50"], rel=0.4
-    )
-
-
-def test_a_sweep_stops_once_the_server_no_longer_keeps_up(server: FakeServer) -> None:
-    # Eight at a time, 10 steps of about 11 ms: some 70 requests a second.
-    options = ServeOptions(
-        target=Target(url=server.url, model="engine"),
-        load=Load(
-            arrivals=Constant(rate_per_s=1.0),
-            input_tokens=Fixed(tokens=10),
-            output_tokens=Fixed(tokens=10),
-            requests=1,
-        ),
-        sweep=Sweep(start_per_s=25.0, factor=2.5, most_runs=6, seconds_per_rate=1.2),
-    )
-    lines: list[str] = []
-    report = run_serve(options, lines.append)
-    saturated = [run.summary.saturation.saturated for run in report.runs]
-    assert saturated[-1]
-    assert not saturated[0]
-    assert len(report.runs) < 6
-    assert 25 < report.saturation_rate_per_s < 110
-    assert len(lines) == len(report.runs) + 1

@@ -1,0 +1,180 @@
+"""Fit a serving engine's rates by simulating the very runs that were measured.
+
+What a load generator sees (medians of TTFT and TPOT) is not a step time, but a mixture of steps
+and of waiting for others. So nothing is taken apart: each measured run — the same arrivals, the
+same lengths — is simulated, and the rates are moved until the simulated medians are the measured
+ones. Meant for static and lightly loaded runs; heavier ones are then predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import CalibrationError
+from analyzer.serving import Host, SimOptions, SimResult, simulate
+from analyzer.serving.options import EngineOptions
+from analyzer.serving.timers import StepTimer
+from analyzer.workload_arrivals import AllAtOnce, ClosedLoop, Load
+
+Floats = NDArray[np.float64]
+METRICS = ("ttft_s", "tpot_s")
+PRIOR_WIDTH = 2.0
+"""How far (in natural logs) a parameter may wander before its prior pulls noticeably."""
+PRIOR_WEIGHT = 0.002
+WIDE_TO_NARROW = (0.3, 0.1, 0.02)
+"""Steps of the numerical derivative, in natural logs."""
+
+
+class Observed(NamedTuple):
+    """One measured run: its load and the medians that count (seconds)."""
+
+    name: str
+    load: Load
+    medians: dict[str, float]
+
+
+class Knob(NamedTuple):
+    """One quantity to fit: a positive number between its bounds."""
+
+    name: str
+    start: float
+    low: float
+    high: float
+
+
+BuildTimer = Callable[[dict[str, float]], StepTimer]
+"""A step timer from the knobs' values."""
+
+
+class ServingFit(msgspec.Struct, frozen=True, kw_only=True):
+    """Knobs at their best, and how well the fitted runs are met (ln simulated/measured)."""
+
+    values: dict[str, float]
+    residuals: dict[str, dict[str, float]]
+
+    @property
+    def error(self) -> float:
+        """Geometric mean error over all fitted medians."""
+        all_of_them = [abs(one) for run in self.residuals.values() for one in run.values()]
+        return float(np.expm1(np.mean(all_of_them)))
+
+
+def fit_serving(
+    observed: Sequence[Observed],
+    engine: EngineOptions,
+    build: BuildTimer,
+    knobs: Sequence[Knob],
+) -> ServingFit:
+    """Least squares (soft L1) on ln(simulated/measured); `request_s` among the knobs is the host's.
+
+    Medians of random arrivals jump as a rate moves (a request just catches a step, or just not),
+    so the fit begins with runs that have none, and takes derivatives from wide to narrow.
+    Raises CalibrationError if there are fewer medians than knobs.
+    """
+    wanted = sum(len(run.medians) for run in observed)
+    if wanted < len(knobs):
+        raise CalibrationError(f"{wanted} medians cannot fix {len(knobs)} rates; measure more runs")
+    steady = [run for run in observed if isinstance(run.load.arrivals, AllAtOnce | ClosedLoop)]
+    problem = _Problem(observed, engine, build, knobs)
+    logs = problem.start
+    if sum(len(run.medians) for run in steady) >= len(knobs):
+        alone = _Problem(steady, engine, build, knobs)
+        for difference in WIDE_TO_NARROW:
+            logs = alone.solve(logs, difference)
+    for difference in WIDE_TO_NARROW[1:]:
+        logs = problem.solve(logs, difference)
+    values = problem.values(logs)
+    return ServingFit(values=values, residuals=problem.by_run(values))
+
+
+class _Problem:
+    """Simulated against measured medians as a function of the knobs' logs."""
+
+    def __init__(
+        self,
+        observed: Sequence[Observed],
+        engine: EngineOptions,
+        build: BuildTimer,
+        knobs: Sequence[Knob],
+    ) -> None:
+        self._observed = observed
+        self._engine = engine
+        self._build = build
+        self._knobs = knobs
+        self.low = np.log([knob.low for knob in knobs])
+        self.high = np.log([knob.high for knob in knobs])
+        self.start = np.clip(np.log([knob.start for knob in knobs]), self.low, self.high)
+
+    def values(self, logs: Floats) -> dict[str, float]:
+        return {knob.name: float(np.exp(log)) for knob, log in zip(self._knobs, logs, strict=True)}
+
+    def residuals(self, logs: Floats) -> Floats:
+        runs = self.by_run(self.values(logs))
+        data = [one for run in runs.values() for one in run.values()]
+        prior = PRIOR_WEIGHT * (logs - self.start) / PRIOR_WIDTH
+        return np.concatenate([np.asarray(data), prior])
+
+    def solve(self, start: Floats, difference: float) -> Floats:
+        """The best logs near `start`, with derivatives over `difference`."""
+        from scipy.optimize import least_squares
+
+        found = least_squares(
+            self.residuals,
+            start,
+            jac=lambda logs: self.jacobian(logs, difference),
+            bounds=(self.low, self.high),
+            loss="soft_l1",
+            f_scale=0.05,
+            max_nfev=25,
+        )
+        return np.asarray(found.x)
+
+    def jacobian(self, logs: Floats, difference: float) -> Floats:
+        """Central differences."""
+        columns = []
+        for place in range(len(logs)):
+            step = np.zeros_like(logs)
+            step[place] = difference
+            up, down = self.residuals(logs + step), self.residuals(logs - step)
+            columns.append((up - down) / (2 * difference))
+        return np.stack(columns, axis=1)
+
+    def by_run(self, values: dict[str, float]) -> dict[str, dict[str, float]]:
+        timer = self._build(values)
+        engine = with_request_s(self._engine, values.get("request_s", 0.0))
+        return {
+            run.name: log_ratios(simulate_load(run.load, engine, timer), run.medians)
+            for run in self._observed
+        }
+
+
+def with_request_s(engine: EngineOptions, request_s: float) -> EngineOptions:
+    """The engine with that much time between a request's arrival and its place in the queue."""
+    host: Host = msgspec.structs.replace(engine.host, request_s=request_s)
+    return msgspec.structs.replace(engine, host=host)
+
+
+def simulate_load(load: Load, engine: EngineOptions, timer: StepTimer) -> SimResult:
+    """One replica under one load."""
+    return simulate(SimOptions(load=load, engine=engine), timer)
+
+
+def medians_of(result: SimResult) -> dict[str, float]:
+    """Median TTFT and TPOT of a simulation, however few requests it had."""
+    times = [each for each in result.request_times if not each.refused]
+    tpots = [each.tpot_s for each in times if each.tpot_s is not None]
+    found = {"ttft_s": float(np.median([each.ttft_s for each in times]))}
+    if tpots:
+        found["tpot_s"] = float(np.median(tpots))
+    return found
+
+
+def log_ratios(result: SimResult, measured: dict[str, float]) -> dict[str, float]:
+    """ln(simulated/measured) of each measured median."""
+    simulated = medians_of(result)
+    return {name: float(np.log(simulated[name] / value)) for name, value in measured.items()}

@@ -1,0 +1,214 @@
+"""Profile, calibrate, simulate: against an engine whose step times are known, in virtual time."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import numpy as np
+import pytest
+from fake_server import FakeServer
+from virtual_time import beside
+
+from analyzer.errors import CalibrationError, ConfigError
+from analyzer.models_catalog import load as load_model
+from analyzer.phases import lay
+from analyzer.plan import Plan
+from analyzer.serving import AffineTimer, EngineOptions, SimOptions, StepLoad, simulate
+from analyzer.serving.steps import ExactSteps, step_timer
+from analyzer.serving.tables import StepArrays
+from analyzer.systems_catalog import load_system
+from analyzer.timing.machine import machine
+from analyzer.timing.rates import Rates
+from analyzer.workload_arrivals import ClosedLoop, Constant, Fixed, Load, Poisson, Uniform
+from calibration.serving_fit import Knob, Observed, fit_serving, medians_of, simulate_load
+from profilers.serving import ServeOptions, Session, Sweep, Target
+from profilers.serving.run import _loads
+from profilers.serving.server import RunningServer, ServerFacts
+
+TRUTH = {"step_s": 0.008, "token_s": 5e-5, "sequence_s": 4e-4}
+ENGINE = EngineOptions(
+    kv_blocks=4096, max_sequences=8, max_batched_tokens=4096, prefix_caching=False
+)
+KNOBS = (
+    Knob("step_s", 2e-3, 1e-5, 1.0),
+    Knob("token_s", 2e-5, 1e-8, 1e-2),
+    Knob("sequence_s", 1e-4, 1e-8, 1e-2),
+)
+
+
+def build(values: dict[str, float]) -> AffineTimer:
+    return AffineTimer(**{name: values[name] for name in TRUTH})
+
+
+def script() -> ModuleType:
+    path = Path(__file__).parents[2] / "scripts" / "serving_validation.py"
+    spec = importlib.util.spec_from_file_location("serving_validation", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def opened() -> Session:
+    server = FakeServer(**TRUTH, seqs=8)
+    server.port = free_port()
+    options = ServeOptions(
+        target=Target(url=server.url, model="engine"),
+        load=Load(
+            arrivals=Poisson(rate_per_s=12.0),
+            input_tokens=Uniform(low=20, high=200),
+            output_tokens=Fixed(tokens=24),
+            requests=200,
+            seed=11,
+        ),
+        scrape_s=0.0,
+    )
+    return Session(options, RunningServer(url=server.url, facts=ServerFacts()), beside(server))
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_measured_run_is_the_simulated_one(opened: Session) -> None:
+    done = opened.run(opened.options.load)
+    assert done.summary.invalid == ()
+    measured = {outcome.number: outcome for outcome in done.log.outcomes}
+    simulated = simulate(SimOptions(load=opened.options.load, engine=ENGINE), build(TRUTH))
+    for times in simulated.request_times:
+        outcome = measured[times.number]
+        assert outcome.ttft_s() == pytest.approx(times.ttft_s, rel=0.02, abs=2e-4)
+        assert outcome.tpot_s == pytest.approx(times.tpot_s, rel=0.02)
+    assert done.summary.output_tokens_per_s == pytest.approx(
+        simulated.output_tokens_per_s, rel=0.02
+    )
+
+
+def test_the_chain_finds_the_step_times_and_predicts_the_rest(opened: Session) -> None:
+    chain = script()
+    mix = chain.Mix(Uniform(low=20, high=200), Uniform(low=8, high=24))
+    told: list[str] = []
+    found = chain.chain(opened, ENGINE, mix, build, KNOBS, 5.0, 2, told.append)
+    for name, value in TRUTH.items():
+        assert found.fit.values[name] == pytest.approx(value, rel=0.05)
+    assert found.fit.error < 0.02
+    assert {row.metric for row in found.rows} == {
+        "ttft_s", "tpot_s", "output_tok_s", "saturation rate"
+    }  # fmt: skip
+    assert max(abs(row.error) for row in found.rows) < 0.05
+    table = chain.report(found)
+    assert "saturation rate" in table
+    assert "beyond 10 %" not in table
+
+
+def test_a_sweep_stops_once_the_server_no_longer_keeps_up(opened: Session) -> None:
+    # Eight at a time, 10 steps of about 12 ms: some 65 requests a second.
+    options = msgspec.structs.replace(
+        opened.options,
+        load=Load(
+            arrivals=Constant(rate_per_s=1.0),
+            input_tokens=Fixed(tokens=10),
+            output_tokens=Fixed(tokens=10),
+            requests=1,
+        ),
+        sweep=Sweep(start_per_s=20.0, factor=2.0, most_runs=6, seconds_per_rate=3),
+    )
+    verdicts = [opened.run(load).summary.saturation for load in _loads(options)][:4]
+    assert [verdict.saturated for verdict in verdicts] == [False, False, True, True]
+    assert verdicts[2].completed_per_s == pytest.approx(verdicts[3].completed_per_s, rel=0.05)
+    assert 50 < verdicts[3].completed_per_s < 75
+
+
+def test_rates_come_back_from_simulated_medians() -> None:
+    engine = EngineOptions(kv_blocks=1000, max_sequences=16, prefix_caching=False)
+    runs = []
+    for number, (arrivals, prompt, answer) in enumerate(
+        (
+            (ClosedLoop(concurrency=1), 16, 9),
+            (ClosedLoop(concurrency=1), 1000, 9),
+            (ClosedLoop(concurrency=12), 30, 40),
+            (Poisson(rate_per_s=4.0), 100, 40),
+        )
+    ):
+        load = Load(
+            arrivals=arrivals,
+            input_tokens=Fixed(tokens=prompt),
+            output_tokens=Fixed(tokens=answer),
+            requests=40,
+            seed=number,
+        )
+        truth = medians_of(simulate_load(load, engine, build(TRUTH)))
+        runs.append(Observed(str(number), load, truth))
+    found = fit_serving(runs, engine, build, KNOBS)
+    for name, value in TRUTH.items():
+        assert found.values[name] == pytest.approx(value, rel=0.03)
+    with pytest.raises(CalibrationError, match="2 medians cannot fix 3"):
+        fit_serving(runs[:1], engine, build, KNOBS)
+
+
+@pytest.fixture(scope="module")
+def llama() -> Callable[[int], ExactSteps]:
+    model, system = load_model("llama-3-8b"), load_system("H100-SXM")
+
+    def steps(tp: int) -> ExactSteps:
+        return ExactSteps(lay(model, Plan(tp=tp)), machine(system), Rates.default())
+
+    return steps
+
+
+def arrays(load: StepLoad) -> StepArrays:
+    return StepArrays(
+        *(np.asarray([float(value)]) for value in (
+            load.prefill_tokens, load.prefill_pairs, load.prefill_context,
+            load.decode_batch, load.decode_tokens, load.decode_context,
+        ))
+    )  # fmt: skip
+
+
+def test_tables_hold_the_calibrated_analyzers_step_times(
+    llama: Callable[[int], ExactSteps],
+) -> None:
+    model, system = load_model("llama-3-8b"), load_system("H100-SXM")
+    engine = EngineOptions(kv_blocks=9000, max_model_tokens=8192)
+    timer = step_timer(lay(model, Plan(tp=2)), machine(system), Rates.default(), engine)
+    exact = llama(2)
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        new, past = int(rng.integers(1, 4000)), int(rng.integers(0, 4000))
+        batch, context = int(rng.integers(1, 256)), int(rng.integers(1, 4000))
+        pairs = new * past + new * (new + 1) / 2
+        mixed = StepLoad(new, pairs, past + new, 1, batch, batch, batch * context)
+        decode = StepLoad(decode_batch=batch, decode_tokens=batch, decode_context=batch * context)
+        prefill = StepLoad(new, pairs, past + new, 1)
+        for load in (mixed, decode, prefill):
+            assert timer.step_time_s(load) == pytest.approx(exact(arrays(load))[0], rel=0.01)
+
+
+def test_more_work_never_takes_less_time_and_ranks_share_it(
+    llama: Callable[[int], ExactSteps],
+) -> None:
+    base = StepLoad(512, 512 * 257, 512, 1, 32, 32, 32 * 1000)
+    more = (
+        base._replace(prefill_tokens=600, prefill_pairs=600 * 301, prefill_context=600),
+        base._replace(decode_batch=40, decode_tokens=40, decode_context=40 * 1000),
+        base._replace(decode_context=32 * 2000),
+    )
+    one = llama(1)
+    assert all(one(arrays(load))[0] >= one(arrays(base))[0] for load in more)
+    assert llama(4)(arrays(base))[0] < one(arrays(base))[0]
+
+
+def test_pipelines_are_refused(llama: Callable[[int], ExactSteps]) -> None:
+    model, system = load_model("llama-3-8b"), load_system("H100-SXM")
+    with pytest.raises(ConfigError, match="pipeline"):
+        ExactSteps(lay(model, Plan(pp=2)), machine(system), Rates.default())
