@@ -34,6 +34,8 @@ MEMORY_SHARE = 0.25
 """Of the device's memory, what the cases of one batch may hold together."""
 GRACE_S = 30.0
 GRACE_FACTOR = 6.0
+OVERTIME_S = 10.0
+"""How far a case that was begun in time may overdraw the budget."""
 
 
 class CampaignResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,7 +199,8 @@ class _Campaign:
         worker = self._bench.worker()
         self._bench.is_fresh = False
         rules = self._rules(batch.items[0].case.profile)
-        timeout_s = self._options.case_timeout_s or GRACE_S + GRACE_FACTOR * batch.estimate_s
+        patience_s = self._options.case_timeout_s or GRACE_S + GRACE_FACTOR * batch.estimate_s
+        timeout_s = min(patience_s, max(0.0, self._tally.left_s) + OVERTIME_S)
         cases = [item.case for item in batch.items]
         for reply in worker.measure(cases, rules, self._options.seed, timeout_s):
             item = unanswered.pop(reply.case, None)
@@ -222,8 +225,11 @@ class _Campaign:
         unanswered: dict[str, Planned],
         doubtful: list[Planned],
     ) -> None:
-        """The worker is gone. A case that was alone is to blame; of several, none is yet."""
+        """The worker is gone. A case that was alone is to blame; of several, none is yet; and of
+        those that only the end of the budget cut short, none at all."""
         self._bench.drop()
+        if code == "timeout" and self._tally.left_s < 0:
+            return
         for item in unanswered.values():
             if batch.retry or (len(batch.items) == 1 and code == "timeout"):
                 lost = Failure(case=item.case.id, code=code, reason=reason)  # type: ignore[arg-type]

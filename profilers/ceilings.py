@@ -30,11 +30,14 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
     value: float
     records: tuple[str, ...]
     how: str
+    doubt: str = ""
+    """Why the record is doubtful, where it is."""
 
     @property
     def source(self) -> str:
         """As a system file cites it."""
-        return f"measured: {self.how} (record {', '.join(self.records)})"
+        doubt = f"; {self.doubt}" if self.doubt else ""
+        return f"measured: {self.how} (record {', '.join(self.records)}{doubt})"
 
 
 def ceilings(records: Iterable[Record]) -> dict[str, Ceiling]:
@@ -83,8 +86,17 @@ def _best(
     if not usable:
         return None
     best = max(usable, key=value)
-    ids = (record_id(best)[:ID_DIGITS],)
-    return Ceiling(path=path, value=float(f"{value(best):.4g}"), records=ids, how=how)
+    return _ceiling(path, value(best), best, how)
+
+
+def _ceiling(path: str, value: float, record: Record, how: str) -> Ceiling:
+    return Ceiling(
+        path=path,
+        value=float(f"{value:.4g}"),
+        records=(record_id(record)[:ID_DIGITS],),
+        how=how,
+        doubt="; ".join(f"{flag.code}: {flag.reason}" for flag in record.flags),
+    )
 
 
 def _peaks(records: Sequence[Record]) -> list[Ceiling | None]:
@@ -131,8 +143,7 @@ def _quickest(path: str, records: Sequence[Record], how: str) -> Ceiling | None:
     if not records:
         return None
     best = min(records, key=fast_s)
-    ids = (record_id(best)[:ID_DIGITS],)
-    return Ceiling(path=path, value=float(f"{fast_s(best):.4g}"), records=ids, how=how)
+    return _ceiling(path, fast_s(best), best, how)
 
 
 def system_document(name: str, records: Sequence[Record]) -> dict[str, Any]:

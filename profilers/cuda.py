@@ -52,8 +52,20 @@ class CudaDevice:
         self._torch.cuda.synchronize(self._device)
 
 
-def graphed(run: Call) -> Call:
-    """The call as a CUDA graph replay, captured after a few runs on a side stream."""
+def captured(run: Call) -> Call:
+    """The call as a CUDA graph replay, captured after a few runs on a side stream.
+
+    What cannot be captured (it waits for the device, say) raises NotImplementedError: the device is
+    unharmed, and the case is answered as unsupported.
+    """
+    try:
+        return _capture(run)
+    except RuntimeError as error:
+        reason = next(iter(str(error).splitlines()), "no reason given")
+        raise NotImplementedError(f"no CUDA graph can be captured of it: {reason}") from None
+
+
+def _capture(run: Call) -> Call:
     import torch
 
     cuda: Any = torch.cuda

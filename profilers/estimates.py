@@ -27,6 +27,11 @@ def measuring_s(call: float, rules: Rules, machine: Machine, cold: bool = False)
     return OVERHEAD_S + RETAKES * (warmup + min(sampling, rules.cap_s + step))
 
 
+def build_s(machine: Machine, weights_B: float) -> float:
+    """Rough time to make a model with random weights: one pass over its memory and some Python."""
+    return 0.5 + 20 * weights_B / machine.bandwidth_Bps
+
+
 def size_of(options: Options, machine: Machine) -> str:
     """`small` or `large` by what the machine can do, unless the user said."""
     if options.size != "auto":

@@ -32,11 +32,10 @@ RULES = Rules(
     retake_s=4.0,
 )
 BATCHES = {"tiny": (1, 2), "small": (1, 4), "large": (1, 8, 64, 256)}
-PROMPTS = {"tiny": (8, 16), "small": (32, 128, 512), "large": (128, 1024, 8192, 32768)}
+PROMPTS = {"tiny": (8, 16), "small": (32, 128, 512), "large": (128, 1024, 8192, 32512)}
 OUTPUTS = {"tiny": 4, "small": 16, "large": 16}
-CORE_PAIRS = frozenset({(1, 128), (1, 1024), (8, 1024), (64, 128), (256, 128), (1, 32768)})
+CORE_PAIRS = frozenset({(1, 128), (1, 1024), (8, 1024), (64, 128), (256, 128), (1, 32512)})
 """On a large device: batches and prompts that span the grid at a third of its cost."""
-BUILD_BPS = 1e9
 CPU_PENALTY = 2.0
 OPS_PER_LAYER = 30
 HOST_OVERHEAD = 3.0
@@ -81,7 +80,8 @@ def _planned(
             scenario=scenario,
             case={"config": config_text(config), "cache": cache, "attention": "sdpa"},
         ),
-        estimate_s=estimates.measuring_s(run_s, RULES, machine) + weights_B / BUILD_BPS / 4,
+        estimate_s=estimates.measuring_s(run_s, RULES, machine)
+        + estimates.build_s(machine, weights_B) / 4,
         priority=(0 if first else 1) + (cache == "static" and (batch, prompt) != (1, 1024)),
         batch=f"{scenario.model} {dtype}",
         memory_B=1.03 * weights_B + 2.1 * kv_B,

@@ -20,6 +20,8 @@ from profilers.worker import failure
 if TYPE_CHECKING:
     from profilers.workbench import Workbench
 
+CAPTURE_ROOM = 4
+"""Steps that capturing a graph takes before the cache is reset."""
 ENERGY_WINDOW_S = 1.0
 """NVML's energy counter moves about ten times a second: shorter runs tell nothing."""
 
@@ -80,25 +82,22 @@ class Generator:
         """Allocate the cache once and, on a GPU, capture one decode step."""
         from transformers import StaticCache
 
-        self._cache = StaticCache(config=self._model.config, max_cache_len=length)
+        self._cache = StaticCache(config=self._model.config, max_cache_len=length + CAPTURE_ROOM)
         token, _ = self._forward(self._prompt, self._cache)
         if self._bench.is_cpu or self._output < 2:
             return
-        torch = self._bench.torch
+        from profilers.cuda import captured
+
         self._fed = token.clone()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._forward(self._fed, self._cache)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+
+        def step() -> None:
             self._drawn, _ = self._forward(self._fed, self._cache)
-        self._graph = graph
+
+        self._graph = captured(step)
 
     def _replay(self, token: Any, cache: Any) -> tuple[Any, Any]:
         self._fed.copy_(token)
-        self._graph.replay()
+        self._graph()
         return self._drawn, cache
 
 

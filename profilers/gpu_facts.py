@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+from analyzer.errors import ProfilerError
+from profilers.nvml import open_nvml
+
 
 def gpu_facts(torch: Any, index: int) -> dict[str, str]:
     """Facts of one GPU that change a measurement; the identifier is hashed."""
@@ -21,15 +24,15 @@ def gpu_facts(torch: Any, index: int) -> dict[str, str]:
         "cudnn": str(torch.backends.cudnn.version()),
         "tf32": str(torch.backends.cuda.matmul.allow_tf32),
     }
-    return {**facts, **nvml_facts(index)}
+    return {**facts, **nvml_facts(index, str(getattr(properties, "uuid", "")))}
 
 
-def nvml_facts(index: int) -> dict[str, str]:
+def nvml_facts(index: int, uuid: str) -> dict[str, str]:
     """What only the driver knows; a question that it does not answer is left out."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    try:
+        pynvml, handle = open_nvml(index, uuid)
+    except ProfilerError as error:
+        return {"gpu_watch": f"none: {error}"}
     questions: dict[str, Callable[[], Any]] = {
         "driver": pynvml.nvmlSystemGetDriverVersion,
         "gpu_id": lambda: _hashed(pynvml.nvmlDeviceGetUUID(handle)),
@@ -48,7 +51,7 @@ def nvml_facts(index: int) -> dict[str, str]:
         ),
         "nvlinks": lambda: _active_nvlinks(pynvml, handle),
     }
-    facts = {"clocks": "not locked by this suite"}
+    facts = {"clocks": "not locked by this suite", "gpu_watch": "nvml"}
     for name, ask in questions.items():
         try:
             answer = ask()

@@ -55,6 +55,9 @@ DISK_SIZES = {
     "small": (MIB, 16 * MIB, 64 * MIB),
     "large": (MIB, 16 * MIB, 256 * MIB),
 }
+ARRAYS_PER_CACHE = 4.0
+FIRST = -1
+"""Priority of what a system file cannot do without."""
 MEMORY_OPS = ("memory_read", "memory_copy", "memory_triad")
 SLOW_DISK_BPS = 200e6
 
@@ -62,10 +65,14 @@ SLOW_DISK_BPS = 200e6
 def plan(options: Options, machine: Machine) -> list[Planned]:
     """Every transfer case for this machine."""
     size = estimates.size_of(options, machine)
+    beyond_caches = int(ARRAYS_PER_CACHE * machine.cache_B) // MIB * MIB
     planned = [
-        _planned({"op": op, "bytes": nbytes}, machine, machine.bandwidth_Bps, 0)
+        _planned({"op": op, "bytes": nbytes}, machine, machine.bandwidth_Bps, priority)
         for op in MEMORY_OPS
-        for nbytes in MEMORY_SIZES[size]
+        for nbytes, priority in (
+            (beyond_caches, FIRST),
+            *((held, 0) for held in MEMORY_SIZES[size]),
+        )
     ]
     if machine.device.startswith("cuda"):
         planned += _device_copies(size, machine)

@@ -27,7 +27,6 @@ BATCHES = {"tiny": (1,), "small": (1, 4), "large": (1, 16)}
 PROMPTS = {"tiny": (16,), "small": (128, 512), "large": (1024, 8192)}
 OUTPUT = 2
 SETUP_S = 1.0
-BUILD_BPS = 2e9
 
 
 def plan(options: Options, machine: Machine) -> list[Planned]:
@@ -60,7 +59,7 @@ def _planned(
             scenario=scenario,
             case={"logits": kept, "config": config_text(config), "attention": "sdpa"},
         ),
-        estimate_s=SETUP_S + weights_B / BUILD_BPS + 3 * prefill_s,
+        estimate_s=SETUP_S + estimates.build_s(machine, weights_B) + 3 * prefill_s,
         priority=priority,
         batch=f"memory of {scenario.model}",
         memory_B=1.03 * weights_B + 2.5 * kv_B + logits_B,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any, Protocol
 
+from analyzer.errors import ProfilerError
 from profilers.telemetry import Reading, Trouble
 
 POWER_CAP = 0x4
@@ -45,15 +46,27 @@ class Gpu(Protocol):
     def memory_used_B(self) -> float: ...
 
 
-class NvmlGpu:
-    """One GPU, asked through nvidia-ml-py."""
-
-    def __init__(self, index: int = 0) -> None:
+def open_nvml(index: int, uuid: str = "") -> tuple[Any, Any]:
+    """(library, handle) of a GPU. NVML counts all GPUs and CUDA only the visible ones, so the
+    identifier that torch reports is preferred; raises ProfilerError where there is no NVML."""
+    try:
         import pynvml
 
         pynvml.nvmlInit()
-        self._nvml: Any = pynvml
-        self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        if uuid:
+            return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
+        return pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)
+    except ImportError:
+        raise ProfilerError("nvidia-ml-py is not installed") from None
+    except pynvml.NVMLError as error:
+        raise ProfilerError(f"NVML does not answer: {error}") from None
+
+
+class NvmlGpu:
+    """One GPU, asked through nvidia-ml-py."""
+
+    def __init__(self, index: int = 0, uuid: str = "") -> None:
+        self._nvml, self._handle = open_nvml(index, uuid)
 
     def sm_clock_MHz(self) -> float:
         return float(self._nvml.nvmlDeviceGetClockInfo(self._handle, self._nvml.NVML_CLOCK_SM))

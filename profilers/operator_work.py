@@ -59,9 +59,6 @@ def measure_operators(
         if work.moved_B:
             more["bandwidth_Bps"] = work.moved_B / seconds
         yield outcome(built[case_id], measured, more=more, notes=dict(work.notes))
-    works.clear()
-    benches.clear()
-    bench.free()
 
 
 def build(case: Case, bench: Workbench) -> Work:
@@ -78,7 +75,7 @@ def build(case: Case, bench: Workbench) -> Work:
 def _bench(case: Case, work: Work, bench: Workbench) -> Bench:
     run, graph = work.run, False
     if case.case.get("launch") == "graph":
-        from profilers.cuda import graphed
+        from profilers.cuda import captured
 
-        run, graph = graphed(work.run), True
+        run, graph = captured(work.run), True
     return Bench(name=case.id, run=run, cold=case.case.get("cache") == "cold", cuda_graph=graph)

@@ -34,6 +34,10 @@ TOKENS = {
     "small": (1, 4, 16, 64, 256, 1024),
     "large": (1, 4, 16, 64, 256, 1024, 4096, 16384),
 }
+FIRST = -1
+"""Priority of what a system file cannot do without."""
+PEAK = {"tiny": 128, "small": 2048, "large": 8192}
+"""Side of the square product that shows what a format can reach at best."""
 QUERIES = {"tiny": (8, 32), "small": (64, 256, 1024), "large": (128, 512, 2048, 8192)}
 CONTEXTS = {"tiny": (16, 64), "small": (128, 1024, 4096), "large": (512, 2048, 8192, 32768)}
 SEQUENCES = {"tiny": (1, 2), "small": (1, 4, 16), "large": (1, 8, 32, 128)}
@@ -51,7 +55,7 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
     wanted = options.dtypes or machine.formats
     formats = [name for name in wanted if name in machine.formats]
     plain = [name for name in formats if name not in QUANTISED]
-    drafts: list[Draft] = []
+    drafts: list[Draft] = [_peak(PEAK[size], dtype) for dtype in formats]
     for shape in SHAPES[size]:
         for dtype in formats:
             drafts += _gemms(shape, dtype, TOKENS[size], first=dtype == plain[0])
@@ -70,6 +74,8 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
 
 def _planned(draft: Draft, launch: str, machine: Machine) -> Iterator[Planned]:
     case, flops, moved_B, priority = draft
+    if case["dtype"] == "int8" and machine.device != "cpu" and int(case.get("m", 0)) <= 16:
+        return  # CUDA's 8-bit product takes no fewer than 17 rows
     if launch == "eager" and machine.device != "cpu":
         if case.get("m", case.get("num_tokens", 1)) not in (1, 256) or case["cache"] == "hot":
             return  # the host's cost per launch does not depend on the size: a few suffice
@@ -88,6 +94,12 @@ def _planned(draft: Draft, launch: str, machine: Machine) -> Iterator[Planned]:
         batch=f"{case['op']} {case['dtype']} {case.get('n', '')} {case['cache']} {launch}",
         memory_B=2 * moved_B,
     )
+
+
+def _peak(side: int, dtype: str) -> Draft:
+    case: dict[str, Scalar] = {"op": "gemm", "dtype": dtype, "m": side, "n": side, "k": side}
+    moved_B = (estimates.FORMAT_B[dtype] + 4) * side * side
+    return {**case, "cache": "hot"}, 2.0 * side**3, moved_B, FIRST
 
 
 def _gemms(shape: Shape, dtype: str, tokens: Sequence[int], first: bool) -> list[Draft]:

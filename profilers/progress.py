@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Literal
@@ -62,9 +63,12 @@ class Tally:
 
     def fits(self, estimate_s: float) -> bool:
         """True where the budget still holds that much work."""
-        if self._budget_s is None:
-            return True
-        return self.elapsed_s + estimate_s * self._pace <= self._budget_s
+        return estimate_s * self._pace <= self.left_s
+
+    @property
+    def left_s(self) -> float:
+        """What remains of the budget, negative when it is overdrawn; infinite without one."""
+        return math.inf if self._budget_s is None else self._budget_s - self.elapsed_s
 
     def spent(self, estimate_s: float, actual_s: float) -> None:
         """Work of that estimate took that long."""

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from analyzer.errors import ConfigError
+from analyzer.errors import ConfigError, ProfilerError
 from profilers.cases import Case, Described, Failure, Machine, Outcome
 from profilers.device import CpuDevice, Device, SystemClock, last_level_cache_B
 from profilers.environment import capture, cpu_name, memory_B
@@ -60,9 +60,14 @@ class Workbench:
             return CpuWatch(self.clock)
         from profilers.nvml import NvmlGpu, NvmlWatch
 
+        index = self.device.index or 0
+        uuid = str(getattr(self.torch.cuda.get_device_properties(index), "uuid", ""))
         # On a GPU others may use spare cores of the host: only queueing of our own threads counts.
         host = CpuWatch(self.clock, max_others=float("inf"), max_waiting=0.10)
-        return WatchAll([NvmlWatch(NvmlGpu(self.device.index or 0)), host])
+        try:
+            return WatchAll([NvmlWatch(NvmlGpu(index, uuid)), host])
+        except ProfilerError:
+            return host  # the facts of the environment say that nothing watched the GPU
 
     def dtype(self, name: str) -> Any:
         """The torch type of a plain number format."""

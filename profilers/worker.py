@@ -49,12 +49,14 @@ class Measurer(Protocol):
 
 def classify(error: BaseException) -> FailureCode:
     """What kind of failure an exception is."""
+    if isinstance(error, NotImplementedError):
+        return "unsupported"
     text = f"{type(error).__name__}: {error}".lower()
     if isinstance(error, MemoryError) or any(word in text for word in OOM_WORDS):
         return "oom"
     if any(word in text for word in FATAL_WORDS):
         return "crash"
-    if isinstance(error, NotImplementedError) or any(word in text for word in UNSUPPORTED_WORDS):
+    if any(word in text for word in UNSUPPORTED_WORDS):
         return "unsupported"
     return "error"
 

@@ -201,6 +201,25 @@ def test_a_campaign_that_is_slower_than_planned_stops_in_time(lab):
     assert result.measured == 100 - result.left
 
 
+def test_a_case_that_hangs_past_the_budget_is_left_not_blamed(lab):
+    here = lab([planned(0, batch="a"), planned(1, "hang", batch="b"), planned(2, batch="c")])
+    real = FakeWorker._answer
+
+    def slow(self, item, alone):
+        if item.case["do"] == "hang":
+            self.clock.time_s += 100.0
+        return real(self, item, alone)
+
+    FakeWorker._answer = slow
+    try:
+        result = here.run(budget_s=20.0)
+    finally:
+        FakeWorker._answer = real
+    assert result.failed == 0
+    assert result.left >= 1
+    assert 1 not in here.records()
+
+
 def test_progress_counts_up_and_the_eta_learns(lab):
     here = lab([planned(index, batch=f"b{index}", estimate_s=2.0) for index in range(10)])
     here.run()

@@ -10,10 +10,10 @@ import torch
 from analyzer.errors import ConfigError
 from analyzer.records import Scenario
 from profilers.cases import Case, Failure, Outcome
+from profilers.device import CpuDevice
 from profilers.generation_work import Generator
 from profilers.layer_work import layer_calls
 from profilers.ledger import Ledger, allocator_peak_B
-from profilers.device import CpuDevice
 from profilers.measure import Kit
 from profilers.model_shapes import SMALL_CONFIGS
 from profilers.modelling import build_model, make_config, parameter_B, shortened, token_ids

@@ -57,7 +57,7 @@ def test_planning_imports_neither_torch_nor_transformers():
 def test_a_gpu_plan_spans_models_batches_and_contexts():
     items = [item.case.scenario for item in plan("generation", OPTIONS, GPU)]
     assert {1, 8, 64, 256} <= {scenario.concurrency for scenario in items}
-    assert max(scenario.input_tokens for scenario in items) == 32768
+    assert max(scenario.input_tokens for scenario in items) > 32_000
     assert {"llama-3.2-1b", "llama-3-8b", "llama-3-70b"} <= {scenario.model for scenario in items}
     assert {item.case.case["cache"] for item in plan("generation", OPTIONS, GPU)} == {
         "dynamic",
