@@ -18,7 +18,7 @@ from analyzer.timing.rates import PARAMETERS, Rates
 
 Array = NDArray[np.float64]
 
-LINEAR = frozenset({"gqa_exponent", "interference"})
+LINEAR = frozenset({"gqa_exponent", "interference", "wave_loss"})
 """Fitted as they are; all others by their logarithm, since they are ratios or times."""
 
 
@@ -48,7 +48,8 @@ GENERIC: dict[str, Prior] = {
         prior("gemm_eff_16", 0.65, 0.35),
         prior("gemm_eff_8", 0.5, 0.4),
         prior("gemm_eff_4", 0.4, 0.5),
-        prior("gemm_half", 25.0, 0.6),
+        prior("gemm_half", 15.0, 0.7),
+        prior("wave_loss", 0.4, 0.3),
         prior("expert_eff", 0.8, 0.3),
         prior("attention_eff", 0.35, 0.5),
         prior("attention_half", 200.0, 1.0),

@@ -15,6 +15,7 @@ from calibration.problem import Problem
 
 _ALWAYS = (
     "gemm_half",
+    "wave_loss",
     "attention_eff",
     "attention_half",
     "kv_eff",

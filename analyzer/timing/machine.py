@@ -19,6 +19,10 @@ from analyzer.system import Link, System
 from analyzer.timing.collectives import CollectiveParams, Fabric, collective_time
 
 
+TILE_ROWS = {"gpu": 128.0, "tpu": 128.0, "npu": 128.0, "soc": 32.0, "cpu": 16.0}
+"""By kind of device."""
+
+
 class Machine(NamedTuple):
     """Peaks and links; FLOP/s are dense, bandwidths decimal bytes per second."""
 
@@ -31,6 +35,8 @@ class Machine(NamedTuple):
     vector_flops: Any
     """fp32 FLOP/s of what matrix units cannot do."""
     fabric: Fabric
+    tile_rows: Any = 128.0
+    """Rows of the largest tile that matrix units work on."""
 
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any
@@ -69,6 +75,7 @@ def machine(system: System) -> Machine:
         units=device.units,
         vector_flops=device.vector_peak,
         fabric=_fabric(system),
+        tile_rows=TILE_ROWS[device.kind],
     )
 
 

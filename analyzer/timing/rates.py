@@ -48,6 +48,24 @@ PARAMETERS: dict[str, Parameter] = {
         _share("gemm_eff_4", "linear layers in fp4, large sizes"),
         _cost("gemm_half", "rows", 2048.0, "rows at which linear layers reach half their rate"),
         Parameter(
+            "wave_loss",
+            "share",
+            0.0,
+            0.0,
+            0.0,
+            1.0,
+            "share of the machine's idling in a linear layer's last wave of tiles that is felt",
+        ),
+        Parameter(
+            "gemm_tile",
+            "rows",
+            1.0,
+            128.0,
+            1.0,
+            256.0,
+            "rows that linear layers are padded to a multiple of, where the device works in tiles",
+        ),
+        Parameter(
             "expert_eff", "ratio", 1.0, 1.0, 0.05, 1.0,
             "routed experts' speed relative to dense linear layers",
         ),
@@ -101,6 +119,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     gemm_eff_8: Any = DEFAULT_EFFICIENCY
     gemm_eff_4: Any = DEFAULT_EFFICIENCY
     gemm_half: Any = 0.0
+    wave_loss: Any = 0.0
+    gemm_tile: Any = 128.0
     expert_eff: Any = 1.0
     attention_eff: Any = DEFAULT_EFFICIENCY
     attention_half: Any = 0.0

@@ -8,7 +8,8 @@ measured kernels, and `Rates.ideal()` turns all of them into the plain speed of 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -32,8 +33,10 @@ GEMM_RATE = {
     "int4": "gemm_eff_4",
 }
 _SHARP = 32.0
-EXPERT_TILE = 16.0
-"""Rows of the smallest tile: kernels for experts shrink theirs where an expert sees few tokens."""
+TILES = ((1 / 2, 1.08), (1 / 4, 1.25), (1 / 8, 1.5))
+"""Smaller tiles, as shares of the largest, and what a computed row costs in them."""
+SMALLEST_TILE = 16.0
+"""Rows of the smallest tile: kernels shrink theirs where there are few rows."""
 _GEMM, _GROUPED = KIND_INDEX["gemm"], KIND_INDEX["grouped_gemm"]
 _ATTENTION, _SCAN = KIND_INDEX["attention"], KIND_INDEX["scan"]
 BOUNDS = ("compute", "memory", "network", "overhead")
@@ -74,7 +77,8 @@ class StepTime(NamedTuple):
     device_s: Array
     network_s: Array
     host_s: Array
-    ops: OpTimes
+    ops: tuple[OpTimes, ...]
+    """Of each block of the table."""
 
 
 def time_step(
@@ -85,15 +89,22 @@ def time_step(
     `with_host` adds what the host does once a step (scheduling, sampling); a pipeline's stages
     share one host, so only its last stage pays.
     """
-    ops = time_ops(table, machine, rates)
-    device_s = table.reduce(ops.total_s)
-    issue_s = rates.host_launch_s * table.reduce(
-        table.columns["launches"] * table.columns["repeat"]
+    parts: tuple[Table, ...] = getattr(table, "blocks", ()) or (table,)
+    ops = tuple(time_ops(part, machine, rates) for part in parts)
+    device_s = _sum(part.reduce(timed.total_s) for part, timed in zip(parts, ops, strict=True))
+    network_s = _sum(part.reduce(timed.network_s) for part, timed in zip(parts, ops, strict=True))
+    issue_s = rates.host_launch_s * _sum(
+        part.reduce(part.columns["launches"] * part.columns["repeat"]) for part in parts
     )
     waited_s = np.maximum(issue_s - device_s, 0.0)
     if with_host:
         waited_s = waited_s + rates.step_s + rates.sequence_s * np.asarray(sequences)
-    return StepTime(device_s + waited_s, device_s, table.reduce(ops.network_s), waited_s, ops)
+    return StepTime(device_s + waited_s, device_s, network_s, waited_s, ops)
+
+
+def _sum(values: Iterable[Array]) -> Array:
+    total: Array = reduce(np.add, values)
+    return total
 
 
 def time_ops(table: Table, machine: Machine, rates: Rates) -> OpTimes:
@@ -120,6 +131,27 @@ def smooth_max(a: Array, b: Array, sharpness: Any) -> Array:
     share = np.minimum(a, b) / np.where(larger > 0, larger, 1.0)
     result: Array = larger * (1.0 + share**sharpness) ** (1.0 / sharpness)
     return result
+
+
+def padded(rows: Array, largest: Any) -> Array:
+    """Rows that are computed where the device works in tiles: the cheapest tile's whole ones.
+
+    Smaller tiles waste fewer rows and reuse what they load less.
+    """
+    if np.all(np.asarray(largest) <= 1.0):
+        return rows
+    best = np.ceil(rows / largest) * largest
+    for share, price in TILES:
+        tile = largest * share
+        best = np.minimum(best, np.ceil(rows / tile) * tile * price)
+    return best
+
+
+def _last_wave(waves: Array, loss: Any) -> Any:
+    """Slowdown by the units that idle while the last tiles are worked on."""
+    if not loss:
+        return 1.0
+    return 1.0 + loss * np.where(waves > 1.0, np.ceil(waves) / waves - 1.0, 0.0)
 
 
 def fill(parallel: Array, units: Any) -> Array:
@@ -150,11 +182,15 @@ def _compute_s(
     share[_GEMM], share[_GROUPED] = 1.0, rates.expert_eff
     linear = (kinds == _GEMM) | (kinds == _GROUPED)
     efficiency = share[kinds] * np.where(linear, gemm_eff, 1.0)
-    half_rows = np.where(kinds == _GROUPED, min(rates.gemm_half, EXPERT_TILE), rates.gemm_half)
-    slowdown = 1.0 + np.where(
+    half_rows = np.where(kinds == _GROUPED, min(rates.gemm_half, SMALLEST_TILE), rates.gemm_half)
+    rows = columns["m"]
+    tile = np.minimum(rates.gemm_tile, machine.tile_rows)
+    whole = padded(rows, tile)
+    waves = _last_wave(whole * columns["n"] / (tile * tile * machine.units), rates.wave_loss)
+    slowdown = np.where(
         linear,
-        half_rows / columns["m"],
-        np.where(kinds == _ATTENTION, rates.attention_half / columns["n"], 0.0),
+        (whole + half_rows) * waves / rows,
+        np.where(kinds == _ATTENTION, 1.0 + rates.attention_half / columns["n"], 1.0),
     )
     matrix_s = columns["flops"] * slowdown / (peak * efficiency)
     tensor = linear | (kinds == _ATTENTION) | (kinds == _SCAN)
