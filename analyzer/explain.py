@@ -158,7 +158,7 @@ def _together(a: Line, b: Line) -> Line:
 def _of_part(name: str, part: Part, on: Machine, found: Answer, total_s: float) -> Iterator[Line]:
     columns = part.table.columns
     least = time_ops(part.table, on, Rates.ideal())
-    spent = [_mean(values, part) for values in part.ops]
+    spent = [_mean(values, part) for values in part.ops[0]]
     least_s = _mean(least.total_s, part)
     which = np.argmax(np.stack(np.broadcast_arrays(*spent[:4])), axis=0)
     repeats = _mean(columns["repeat"], part, times=False)

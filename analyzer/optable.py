@@ -7,7 +7,8 @@ Nothing here depends on a machine: `timing` turns an OpTable into seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,9 +91,12 @@ class OpTable(NamedTuple):
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     collectives: tuple[str, ...]
-    columns: dict[str, NDArray[np.float64]]
+    columns: Columns
     shape: tuple[int, ...]
     """Shape of the scenarios."""
+    blocks: tuple[OpTable, ...] = ()
+    """The same rows apart, those that vary along few axes and those that vary along all, where
+    that saves work; their columns are then built first and this table's only when read."""
 
     def __getattr__(self, name: str) -> NDArray[np.float64]:
         try:
@@ -131,23 +135,95 @@ def stack(ops: Sequence[Op], repeats: Sequence[Number] | None = None) -> OpTable
     values = dict(zip(Op._fields, fields, strict=True))
     if repeats is not None:
         values["repeat"] = tuple(repeats)
-    columns, shape = _columns(values)
-    return OpTable(values["name"], values["kind"], values["collective"], columns, shape)
+    plain = _scalars(values)
+    if plain is not None:
+        return _table(values, plain, ())
+    shapes = [np.broadcast_shapes(*map(np.shape, row)) for row in _rows(values)]
+    shape = np.broadcast_shapes(*shapes)
+    columns = _Columns(values, len(shape))
+    return _table(values, columns, shape, _blocks(values, shapes, shape))
 
 
 Columns = dict[str, NDArray[np.float64]]
+Values = dict[str, tuple[Any, ...]]
+
+_WORTH_SPLITTING = 1024
+"""Numbers in a column below which two tables cost more than one that is too wide."""
 
 
-def _columns(values: dict[str, tuple[Number, ...]]) -> tuple[Columns, tuple[int, ...]]:
-    try:  # all scalars: the whole table in one conversion
+def _table(
+    values: Values, columns: Columns, shape: tuple[int, ...], blocks: tuple[OpTable, ...] = ()
+) -> OpTable:
+    return OpTable(values["name"], values["kind"], values["collective"], columns, shape, blocks)
+
+
+def _scalars(values: Values) -> Columns | None:
+    """All columns in one conversion; None where there are arrays among them."""
+    if any(isinstance(value, np.ndarray) for field in _VARYING for value in values[field]):
+        return None
+    try:
         block = np.array([values[field] for field in COLUMNS], dtype=np.float64)
-        if block.ndim == 2:
-            return dict(zip(COLUMNS, block, strict=True)), ()
     except ValueError:
-        pass  # arrays among them
-    own = {field: _own_shape(values[field]) for field in COLUMNS}
-    shape = np.broadcast_shapes(*own.values())
-    return {field: _column(values[field], own[field], len(shape)) for field in COLUMNS}, shape
+        return None
+    return dict(zip(COLUMNS, block, strict=True)) if block.ndim == 2 else None
+
+
+_VARYING = ("flops", "act_B", "ranks")
+"""Columns in which arrays show at once, if there are any."""
+
+
+def _rows(values: Values) -> Iterator[tuple[Number, ...]]:
+    return zip(*(values[field] for field in COLUMNS), strict=True)
+
+
+class _Columns(Columns):
+    """Columns that are laid out when they are first read."""
+
+    def __init__(self, values: Values, axes: int) -> None:
+        super().__init__()
+        self._values, self._axes = values, axes
+
+    def __missing__(self, field: str) -> NDArray[np.float64]:
+        if field not in COLUMNS:
+            raise KeyError(field)
+        values = self._values[field]
+        column = self[field] = _column(values, _own_shape(values), self._axes)
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COLUMNS)
+
+    def __len__(self) -> int:
+        return len(COLUMNS)
+
+    def items(self) -> Any:
+        """Every column, laid out."""
+        return [(field, self[field]) for field in COLUMNS]
+
+    def values(self) -> Any:
+        """Every column, laid out."""
+        return [self[field] for field in COLUMNS]
+
+
+def _blocks(
+    values: Values, shapes: list[tuple[int, ...]], shape: tuple[int, ...]
+) -> tuple[OpTable, ...]:
+    """Rows that vary along few axes, and the others; empty where that is not worth while."""
+    size = math.prod(shape)
+    if size < _WORTH_SPLITTING:
+        return ()
+    narrow = [index for index, own in enumerate(shapes) if 2 * math.prod(own) <= size]
+    wide = [index for index, own in enumerate(shapes) if 2 * math.prod(own) > size]
+    union = np.broadcast_shapes(*(shapes[index] for index in narrow))
+    if not narrow or not wide or 2 * math.prod(union) > size:
+        return ()
+    return tuple(_block(values, rows, shapes, len(shape)) for rows in (narrow, wide))
+
+
+def _block(values: Values, rows: list[int], shapes: list[tuple[int, ...]], axes: int) -> OpTable:
+    chosen = {name: tuple(column[row] for row in rows) for name, column in values.items()}
+    own = np.broadcast_shapes(*(shapes[row] for row in rows))
+    return _table(chosen, _Columns(chosen, axes), (1,) * (axes - len(own)) + own)
 
 
 def _own_shape(values: tuple[Number, ...]) -> tuple[int, ...]:

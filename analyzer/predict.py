@@ -61,13 +61,15 @@ def predict(
     arrival: str = "static",
     queue: bool | None = None,
     on: Machine | None = None,
+    strict: bool = True,
 ) -> Prediction:
     """Predict latencies, throughput, memory, energy and cost.
 
     `arrival` is "static" (all sequences start together) or "closed_loop" (workload.batch requests
     in the system at all times). `queue`: sequences that do not fit wait for room; by default the
     engine decides, and a scenario that can neither fit nor wait raises CapacityError. `on` stands
-    in for the system's own figures, as in a sensitivity analysis.
+    in for the system's own figures, as in a sensitivity analysis. Without `strict`, figures of
+    scenarios that cannot fit are NaN and nothing is raised.
     """
     check(workload)
     if not isinstance(plan.tp, np.ndarray):
@@ -80,10 +82,15 @@ def predict(
     share = kind.memory_share
     fits = capacity(laid, workload, limits.memory_B * share)
     waits = kind.queues if queue is None else queue
-    running = _running(model, system, used, limits.memory_B, fits, workload.batch, waits, arrival)
-    chosen = rates or Rates.default()
-    timed = _TIMERS[arrival](laid, workload, running, limits, chosen)
-    return _assemble(system, plan, workload, used, fits, running, timed)
+    if arrival not in _TIMERS:
+        raise ConfigError(f"arrival {arrival!r} is unknown; use one of {', '.join(_TIMERS)}")
+    impossible = (fits < 1.0) if waits else (used.total_B > limits.memory_B) | (fits < 1.0)
+    if strict and np.any(impossible):
+        raise CapacityError(_too_large(model, system, used, limits.memory_B, fits))
+    running = _running(workload.batch, fits, waits)
+    timed = _TIMERS[arrival](laid, workload, running, limits, rates or Rates.default())
+    found = _assemble(system, plan, workload, used, fits, running, timed)
+    return _without(found, impossible) if np.any(impossible) else found
 
 
 class _Timed(NamedTuple):
@@ -122,35 +129,34 @@ def _closed_loop(laid: Laid, load: Workload, running: Any, on: Machine, rates: R
 _TIMERS = {"static": _static, "closed_loop": _closed_loop}
 
 
-def _running(
-    model: Model,
-    system: System,
-    used: Memory,
-    memory_B: Any,
-    fits: Any,
-    batch: Any,
-    waits: bool,
-    arrival: str,
-) -> Any:
-    if arrival not in _TIMERS:
-        raise ConfigError(f"arrival {arrival!r} is unknown; use one of {', '.join(_TIMERS)}")
-    alone_B = used.total_B - used.kv_B - used.state_B
-    if np.any((np.asarray(fits) < 1.0) & (np.asarray(alone_B) + 0.0 * np.asarray(fits) > 0)):
-        raise CapacityError(_too_large(model, system, used, memory_B))
-    if not waits and np.any(used.total_B > memory_B):
-        most = int(np.min(np.floor(fits)))
-        raise CapacityError(
-            f"{_too_large(model, system, used, memory_B)}; at most {most} sequences fit: "
-            f"lower the batch, or add devices with tp or pp"
-        )
-    return np.minimum(batch, np.floor(fits)) * 1.0
+def _running(batch: Any, fits: Any, waits: bool) -> Any:
+    """Sequences at once; where nothing has to wait, as compact an array as the batch."""
+    if not waits or np.all(fits >= batch):
+        return batch * 1.0
+    return np.minimum(batch, np.maximum(np.floor(fits), 1.0))
 
 
-def _too_large(model: Model, system: System, used: Memory, memory_B: Any) -> str:
+def _without(found: Prediction, impossible: Any) -> Prediction:
+    """No figures where the scenario does not fit."""
+    times = {
+        name: np.where(impossible, np.nan, getattr(found, name)) for name in Prediction._fields[:6]
+    }
+    costs = {
+        name: np.where(impossible, np.nan, value)
+        for name in ("energy_J_per_token", "usd_per_million_tokens")
+        if (value := getattr(found, name)) is not None
+    }
+    return found._replace(**times, **costs)
+
+
+def _too_large(model: Model, system: System, used: Memory, memory_B: Any, fits: Any) -> str:
     needs, has = float(np.max(used.total_B)), float(np.min(memory_B))
+    most = int(np.min(np.floor(fits)))
+    room = f"; at most {most} sequences fit: lower the batch, or use more tp or pp" if most else ""
     return (
         f"{model.name} does not fit {system.name}: it needs {needs / 1e9:.1f} GB per device "
-        f"(weights {float(np.max(used.weights_B)) / 1e9:.1f} GB) and a device has {has / 1e9:.1f} GB"
+        f"(weights {float(np.max(used.weights_B)) / 1e9:.1f} GB) and a device has "
+        f"{has / 1e9:.1f} GB{room}"
     )
 
 

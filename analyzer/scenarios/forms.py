@@ -122,7 +122,8 @@ def disaggregated(group: Group, load: Workload, pools: Pools) -> Columns:
         busy = np.where(decoding_s > 0, pools.decode_workers * most / decoding_s, np.inf)
         rate = np.minimum(rate, busy)
         before, running = running, np.minimum(most, rate * decoding_s / pools.decode_workers)
-        if np.allclose(np.maximum(running, 1.0), np.maximum(before, 1.0), rtol=_SETTLED):
+        settled = np.maximum(running, 1.0), np.maximum(before, 1.0)
+        if np.allclose(*settled, rtol=_SETTLED, equal_nan=True):
             break
     ttft_s = np.maximum(load.batch / rate - decoding_s, first.ttft_s)
     return Columns(
@@ -145,7 +146,7 @@ def _changed(load: Workload, batch: Any, output_tokens: Any = None) -> Workload:
 
 
 def _predict(group: Group, plan: Plan, load: Workload, arrival: str) -> Prediction:
-    return predict(group.model, group.system, plan, load, group.basis.rates, arrival)
+    return predict(group.model, group.system, plan, load, group.basis.rates, arrival, strict=False)
 
 
 def _columns(found: Prediction, decode_tok_s: Any, memory_B: Any) -> Columns:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from analyzer.answer import outside_of
 from analyzer.basis import BANDED_BY
-from analyzer.errors import CapacityError, InputError
+from analyzer.engines import engine
+from analyzer.errors import InputError
 from analyzer.memory import capacity, memory
 from analyzer.phases import lay
 from analyzer.records_arrival import FIXED_BATCHES
@@ -149,22 +150,18 @@ def _check(sheet: _Sheet) -> None:
 
 
 def _fill(columns: dict[str, Array], sheet: _Sheet, form: Form, rows: NDArray[np.intp]) -> None:
-    """Predict rows; those that do not fit are set aside, any other refusal concerns them all."""
+    """Predict rows and explain those without figures."""
+    load = _load(sheet, rows)
     try:
-        found = form(sheet.group, _load(sheet, rows))
-    except CapacityError as error:
-        fits = _fitting(sheet, rows, str(error))
-        if len(fits) and len(fits) < len(rows):
-            _fill(columns, sheet, form, fits)
-        return
+        found = form(sheet.group, load)
     except InputError as error:
         sheet.problems[rows] = str(error)
         return
-    lost = np.isnan(found.tpot_s)
-    if lost.any():
-        sheet.problems[rows[lost]] = "more requests come than can be served: the queue never ends"
     for name, values in zip(METRICS, found, strict=True):
         columns[name][rows] = values
+    lost = np.isnan(found.tpot_s)
+    if lost.any():
+        sheet.problems[rows[lost]] = _reasons(sheet.group, _load(sheet, rows[lost]))
 
 
 def _load(sheet: _Sheet, rows: NDArray[np.intp]) -> Workload:
@@ -173,31 +170,22 @@ def _load(sheet: _Sheet, rows: NDArray[np.intp]) -> Workload:
     )
 
 
-def _fitting(sheet: _Sheet, rows: NDArray[np.intp], why: str) -> NDArray[np.intp]:
-    """The rows that fit the memory; the others are told what they need."""
-    group = sheet.group
-    load, laid = _load(sheet, rows), lay(group.model, group.plan)
-    if group.pools is not None:
-        sheet.problems[rows] = why
-        return rows[:0]
-    has_B = group.system.device.memory_B
-    used_B = np.broadcast_to(memory(laid, load).total_B, rows.shape)
-    room = np.broadcast_to(capacity(laid, load, has_B * _share(group)), rows.shape)
-    small = (room < 1.0) | ((used_B > has_B) & (not group.queues))
-    for row, needs_B, most in zip(rows[small], used_B[small], room[small], strict=True):
-        sheet.problems[row] = (
-            f"does not fit: it needs {needs_B / 1e9:.1f} GB per device of {has_B / 1e9:.1f} GB; "
-            f"at most {max(int(most), 0)} sequences fit"
-        )
-    if not small.any():
-        sheet.problems[rows] = why
-    return rows[~small] if small.any() else rows[:0]
-
-
-def _share(group: Group) -> float:
-    from analyzer.engines import engine
-
-    return engine(group.plan.engine).memory_share
+def _reasons(group: Group, load: Workload) -> list[str]:
+    """Why rows have no figures: too large for the memory, else more than can be served."""
+    plans = (group.pools.prefill, group.pools.decode) if group.pools else (group.plan,)
+    said = ["more requests come than can be served: the queue never ends"] * np.size(load.batch)
+    for plan in plans:
+        has_B = group.system.device.memory_B
+        laid = lay(group.model, plan)
+        needs_B = np.broadcast_to(memory(laid, load).total_B, np.shape(load.batch))
+        room = capacity(laid, load, has_B * engine(plan.engine).memory_share)
+        for row, most in enumerate(np.broadcast_to(room, needs_B.shape)):
+            if most < 1.0 or (needs_B[row] > has_B and not group.queues):
+                said[row] = (
+                    f"does not fit: it needs {needs_B[row] / 1e9:.1f} GB per device of "
+                    f"{has_B / 1e9:.1f} GB; at most {int(most)} sequences fit"
+                )
+    return said
 
 
 def _note_hull(sheet: _Sheet) -> None:

@@ -20,7 +20,8 @@ class Part(NamedTuple):
     """One timed table of a phase and how often it runs."""
 
     table: Table
-    ops: OpTimes
+    ops: tuple[OpTimes, ...]
+    """Of each block of the table; one where it has no blocks."""
     times: Any
     quadrature: bool
 
