@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-_FILE_WIDTH = 100
+_FILE_WIDTH = 132
 
 
 def write(text: str = "") -> None:
