@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyzer.offload_machine import OffloadMachine
-from analyzer.offload_shapes import units
+from analyzer.offload_shapes import MAX_CHUNK_B, units
 from analyzer.offload_terms import ACT, KV, OFF_GPU, ON_DISK, WEIGHTS, Array, OffloadCase
 
 RING = 2
 READS_AHEAD = 3
 FLOWS_IN_FLIGHT = 3
-MAX_CHUNK_B = 64 << 20
 
 
 @dataclass(frozen=True)

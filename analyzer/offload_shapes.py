@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 QUANT_GROUPS = (64, 32, 16, 8)
+MIN_CHUNK_B, MAX_CHUNK_B = 1 << 20, 64 << 20
+CHUNKS = 8
 META_B = 4  # one fp16 scale and one fp16 minimum per group
 
 
@@ -70,6 +72,14 @@ class TensorShape:
     def key(self) -> tuple[str, int, int]:
         """What identifies the tensor in the model."""
         return (self.role, self.layer, self.expert)
+
+
+def chunk_count(span_B: float, batches: int) -> int:
+    """Copies that bring a unit's span: small enough to let others on the link in between."""
+    if span_B <= 0:
+        return 0
+    pieces = min(max(batches, CHUNKS), int(span_B // MIN_CHUNK_B))
+    return max(1, pieces, math.ceil(span_B / MAX_CHUNK_B))
 
 
 def quant_group(width: int) -> int:

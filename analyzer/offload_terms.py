@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.offload_machine import OffloadMachine
-from analyzer.offload_shapes import OffloadDims, TensorShape, kv_token_B, tensor_B, units
+from analyzer.offload_shapes import (
+    OffloadDims,
+    TensorShape,
+    chunk_count,
+    kv_token_B,
+    tensor_B,
+    units,
+)
 
 Array = NDArray[np.float64]
 WEIGHTS, KV, ACT = slice(0, 3), slice(3, 6), slice(6, 9)
@@ -129,13 +136,14 @@ class Move(NamedTuple):
     mask: Array
     seconds: Array | float
     chained: bool = False  # whether a micro-batch has to wait for it on its way to the next unit
+    pieces: int = 0  # jobs for the whole block; 0: one per micro-batch
 
 
 @dataclass(frozen=True)
 class UnitRows:
     """Seconds per resource: `slopes` (steps, resources, 9) @ shares + `constants`.
 
-    `jobs` says how many jobs a resource gets per micro-batch, and which shares call for them.
+    `jobs` says which jobs a resource gets, and which shares call for them.
     """
 
     slopes: Array
@@ -149,7 +157,7 @@ class UnitRows:
         if job_s:
             for move in self.jobs:
                 called = job_s * (shares[..., move.columns] @ move.mask > 0)[..., None]
-                found[..., RESOURCES.index(move.resource)] += called * batches
+                found[..., RESOURCES.index(move.resource)] += called * (move.pieces or batches)
                 found[..., CHAIN] += called * move.chained
             found[..., RESOURCES.index("gpu")] += job_s * batches * self.gpu_jobs
             found[..., CHAIN] += job_s * self.gpu_jobs
@@ -184,8 +192,9 @@ def _moves(
     """Everything that moves, and attention on the CPU."""
     case = kind.case
     weights = case.stored_B(kind.following)
-    yield Move("h2d", WEIGHTS, OFF_GPU, weights / machine.h2d_Bps)
-    yield Move("disk_read", WEIGHTS, ON_DISK, weights / machine.disk_read_Bps)
+    chunks = chunk_count(weights, case.num_gpu_batches)
+    yield Move("h2d", WEIGHTS, OFF_GPU, weights / machine.h2d_Bps, pieces=chunks)
+    yield Move("disk_read", WEIGHTS, ON_DISK, weights / machine.disk_read_Bps, pieces=chunks)
     if not kind.attends:
         return
     store = case.block * fresh * case.token_B

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from analyzer.offload_counts import BlockPlan
-from analyzer.offload_shapes import TensorShape, tensors, units
+from analyzer.offload_shapes import TensorShape, chunk_count, tensors, units
 from profilers.offload.checkpoint import WeightSource
 from profilers.offload.files import Extent, Spill, read_exact, write_exact
 from profilers.offload.host import HostMemory, as_bytes
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 ALIGN_B = 64
-MIN_CHUNK_B, MAX_CHUNK_B = 1 << 20, 64 << 20
 Key = tuple[str, int, int]
 
 
@@ -143,14 +142,14 @@ class WeightStore:
         """Bytes of the largest span: the size of a ring slot."""
         return max((pieces[-1].end for pieces in self.spans if pieces), default=0)
 
-    def chunks(self, j: int, parts: int) -> list[Chunk]:
-        """Cut the span of unit j into about `parts` equal pieces, none tiny and none huge."""
+    def chunks(self, j: int, batches: int) -> list[Chunk]:
+        """Cut the span of unit j into about equal pieces, none tiny and none huge."""
         pieces = self.spans[j]
         if not pieces:
             return []
         end = pieces[-1].end
         on_disk = max((piece.end for piece in pieces if piece.extent is not None), default=0)
-        parts = max(1, min(parts, end // MIN_CHUNK_B), -(-end // MAX_CHUNK_B))
+        parts = chunk_count(end, batches)
         cuts = [end * n // parts // ALIGN_B * ALIGN_B for n in range(parts)] + [end]
         chunks = []
         for start, stop in pairwise(cuts):
