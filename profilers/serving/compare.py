@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,8 @@ sys.argv = ["vllm", "bench", "serve", *sys.argv[1:]]
 main()
 """
 LIMIT_S = 3600.0
+ROUNDS = 3
+"""Ours and theirs take turns, so that a drift of the machine hits both."""
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,18 +57,45 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     metrics: tuple[Shared, ...]
 
 
-def compare_with_vllm_bench(options: ServeOptions, ours: RunSummary) -> Comparison:
-    """Run vLLM's tool on the same server and load; raises ConfigError if it cannot."""
+def compare_with_vllm_bench(
+    options: ServeOptions, first: RunSummary, again: Callable[[], RunSummary]
+) -> Comparison:
+    """Run vLLM's tool on the same server and load, in turn with ours, and average the rounds.
+
+    `again` runs our load once more. Raises ConfigError if the load cannot be said in vLLM's words.
+    """
     if options.server is None:
         raise ConfigError(
             "compare 'vllm-bench' needs the interpreter that holds vLLM; give 'server'"
         )
+    arguments = bench_arguments(options)
+    rounds = []
+    for number in range(ROUNDS):
+        ours = again() if number else first
+        rounds.append(side_by_side(ours, _bench(options.server.python, arguments)))
+    return Comparison(command=" ".join(arguments), metrics=_mean_of(rounds))
+
+
+def _bench(python: str, arguments: list[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [*bench_arguments(options), "--result-dir", folder, "--result-filename", "r.json"]
-        _run(options.server.python, command)
-        theirs = json.loads((Path(folder) / "r.json").read_text())
-    return Comparison(
-        command=" ".join(bench_arguments(options)), metrics=side_by_side(ours, theirs)
+        _run(python, [*arguments, "--result-dir", folder, "--result-filename", "r.json"])
+        result: dict[str, float] = json.loads((Path(folder) / "r.json").read_text())
+    return result
+
+
+def _mean_of(rounds: list[tuple[Shared, ...]]) -> tuple[Shared, ...]:
+    """Each metric's mean over the rounds that have it."""
+    gathered: dict[str, list[Shared]] = {}
+    for shared in rounds:
+        for each in shared:
+            gathered.setdefault(each.name, []).append(each)
+    return tuple(
+        Shared(
+            name=name,
+            ours=sum(each.ours for each in found) / len(found),
+            theirs=sum(each.theirs for each in found) / len(found),
+        )
+        for name, found in gathered.items()
     )
 
 

@@ -83,7 +83,10 @@ def run_serve(options: ServeOptions, tell: Tell = lambda line: None) -> ServeRep
         runs = list(_runs(opened, tell))
         comparison = None
         if options.compare:
-            comparison = compare_with_vllm_bench(opened.options, runs[0].summary)
+            first = runs[0]
+            comparison = compare_with_vllm_bench(
+                opened.options, first.summary, lambda: opened.run(first.load).summary
+            )
     report = ServeReport(
         facts=facts,
         runs=tuple(runs),
