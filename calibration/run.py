@@ -117,6 +117,12 @@ def write_catalog(found: Everything, folder: Path = FOLDER) -> list[Path]:
     return written
 
 
+def gathered(system: str, own: Sequence[Record] = (), data: Path = PERF_DIR) -> Collected:
+    """All measurements on one system, published and one's own, sorted out."""
+    published = [] if own and not data.is_dir() else list(load_corpus(data).records)
+    return collect([*published, *own], only=load_system(system).name)
+
+
 def calibrate(
     system: str,
     engine: str = "",
@@ -129,9 +135,18 @@ def calibrate(
     `own` are further records, a user's measurements. Priors come from the shipped calibrations of
     other systems; the held-out models may be among those that they saw there.
     """
-    name = load_system(system).name
-    published = [] if own and not data.is_dir() else list(load_corpus(data).records)
-    collected = collect([*published, *own], only=name)
+    return calibrate_collected(
+        load_system(system).name, gathered(system, own, data), engine, progress
+    )
+
+
+def calibrate_collected(
+    name: str,
+    collected: Collected,
+    engine: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> list[Outcome]:
+    """Fit the groups of one system, by its catalog name, that are sorted out already."""
     chosen = {key: group for key, group in collected.groups.items() if engine in ("", key[1])}
     if not chosen:
         raise CalibrationError(_nothing(name, engine, collected))
