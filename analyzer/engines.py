@@ -23,6 +23,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Longest sequence whose steps are replayed; beyond it the host issues kernels one by one."""
     queues: bool = True
     """Sequences that do not fit the cache wait; False: the run fails."""
+    max_sequences: float = 256.0
+    """Sequences that it runs at once unless told otherwise."""
     memory_share: float = 0.9
     """Share of the device's memory that the engine uses at most."""
     chunk_tokens: int | None = None
@@ -47,11 +49,17 @@ ENGINES: dict[str, EngineClass] = {
         _class("vllm-2023", "vllm", graphs=False),
         _class("vllm-0.4", "vllm", graph_context=8192),
         _class("vllm-v0", "vllm"),
-        _class("vllm-v1", "vllm"),
+        _class("vllm-v1", "vllm", max_sequences=1024.0),
         _class("vllm-ascend", "vllm"),
-        _class("tensorrt-llm-0", "tensorrt-llm"),
-        _class("tensorrt-llm-1", "tensorrt-llm", expert_all_to_all=True, narrow_kv=True),
-        _class("sglang", expert_all_to_all=True),
+        _class("tensorrt-llm-0", "tensorrt-llm", max_sequences=2048.0),
+        _class(
+            "tensorrt-llm-1",
+            "tensorrt-llm",
+            expert_all_to_all=True,
+            narrow_kv=True,
+            max_sequences=2048.0,
+        ),
+        _class("sglang", expert_all_to_all=True, max_sequences=2048.0),
         _class("lmdeploy"),
         _class("fastertransformer", queues=False, memory_share=1.0),
         _class("megatron-lm", queues=False, memory_share=1.0, graphs=False),

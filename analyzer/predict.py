@@ -52,6 +52,10 @@ class Prediction(NamedTuple):
     usd_per_million_tokens: Any
 
 
+GROWN = {"static": 1.0, "closed_loop": 0.5}
+"""Share of the output whose cache counts: all end together, or each stands somewhere on its way."""
+
+
 def predict(
     model: Model,
     system: System,
@@ -80,10 +84,12 @@ def predict(
     limits = on or machine(system)
     used = memory(laid, workload)
     share = kind.memory_share
-    fits = capacity(laid, workload, limits.memory_B * share)
-    waits = kind.queues if queue is None else queue
     if arrival not in _TIMERS:
         raise ConfigError(f"arrival {arrival!r} is unknown; use one of {', '.join(_TIMERS)}")
+    fits = capacity(laid, workload, limits.memory_B * share, GROWN[arrival])
+    if arrival == "closed_loop":
+        fits = np.minimum(fits, kind.max_sequences * plan.dp)
+    waits = kind.queues if queue is None else queue
     impossible = (fits < 1.0) if waits else (used.total_B > limits.memory_B) | (fits < 1.0)
     if strict and np.any(impossible):
         raise CapacityError(_too_large(model, system, used, limits.memory_B, fits))

@@ -43,7 +43,7 @@ class Question(NamedTuple):
 def question(scenario: Scenario, date: str = "") -> Question:
     """Look up every name of a scenario; raises ConfigError where one is unknown or missing."""
     model = load_model(_required(scenario, "model"))
-    system = load_system(_required(scenario, "hardware"))
+    system = _system(scenario)
     kind = engine(engine_class(scenario.engine, scenario.engine_version, date))
     arrival = scenario.arrival or Arrival(kind="static")
     plan = _plan(scenario, model, system, kind)
@@ -53,6 +53,16 @@ def question(scenario: Scenario, date: str = "") -> Question:
         output_tokens=_count(scenario, "output_tokens"),
     )
     return Question(model, system, plan, workload, arrival, kind)
+
+
+CORES = {"Inferentia2": "Inferentia2-core", "Trainium1": "Trainium1-core"}
+"""Chips of several cores, whose tensor parallelism is counted in cores."""
+
+
+def _system(scenario: Scenario) -> System:
+    system = load_system(_required(scenario, "hardware"))
+    in_cores = (scenario.tp or 1) > (scenario.gpus or scenario.tp or 1)
+    return load_system(CORES[system.name]) if in_cores and system.name in CORES else system
 
 
 def _required(scenario: Scenario, name: str) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from analyzer.errors import InputError
 from analyzer.memory import capacity
 from analyzer.model import MoE
+from analyzer.predict import GROWN
 from analyzer.quirks import repaired
 from analyzer.records import Record, Scenario
 from analyzer.records_arrival import FIXED_BATCHES
@@ -163,15 +164,15 @@ def _refuse_beyond_graphs(asked: Question) -> None:
 def _case(asked: Question, observed: tuple[float, float, float], record: Record) -> Case:
     looped = asked.arrival.kind == "closed_loop"
     whole = _whole(asked.workload)
-    memory_B = asked.system.device.memory_B
-    room = float(
-        capacity(asked.laid, whole, memory_B * asked.engine.memory_share, 0.5 if looped else 1.0)
-    )
+    memory_B = asked.system.device.memory_B * asked.engine.memory_share
+    growth = GROWN["closed_loop" if looped else "static"]
+    room = float(capacity(asked.laid, whole, memory_B, growth))
     if room < 1.0:
         raise _too_large(asked)
     if not looped and room < whole.batch:
         raise _waits(asked, room)
-    running = min(float(whole.batch), max(room, 1.0)) if looped else 0.0
+    most = min(room, asked.engine.max_sequences * float(asked.plan.dp))
+    running = min(float(whole.batch), max(most, 1.0)) if looped else 0.0
     return Case(
         model=asked.model,
         plan=asked.plan,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.engines import engine
 from analyzer.memory import footprint_B
 from analyzer.phases import lay
 from analyzer.plan import Plan
@@ -22,8 +23,6 @@ from analyzer.workload import Workload
 
 Array = NDArray[np.float64]
 
-MOST_RUNNING = 256.0
-"""Sequences that serving engines run at once unless told otherwise, per replica."""
 _ROUNDS = 6
 """Rounds of a fixed point that settles within two or three."""
 _SETTLED = 1e-4
@@ -62,7 +61,7 @@ def closed_loop(group: Group, load: Workload) -> Columns:
 def offline(group: Group, load: Workload) -> Columns:
     """More requests wait than can run: throughput, but no latency that would mean anything."""
     full = Workload(
-        batch=np.full(np.shape(load.batch), MOST_RUNNING * group.plan.dp),
+        batch=np.full(np.shape(load.batch), _most_running(group)),
         input_tokens=load.input_tokens,
         output_tokens=load.output_tokens,
     )
@@ -71,9 +70,14 @@ def offline(group: Group, load: Workload) -> Columns:
     return found._replace(ttft_s=nothing, e2e_s=nothing)
 
 
+def _most_running(group: Group) -> float:
+    """Sequences that the engine runs at once unless told otherwise, over all replicas."""
+    return engine(group.plan.engine).max_sequences * float(group.plan.dp)
+
+
 def poisson(group: Group, load: Workload) -> Columns:
     """`group.rate_per_s` requests a second: the concurrency at which as many leave as come."""
-    most = MOST_RUNNING * group.plan.dp
+    most = _most_running(group)
     steps = np.geomspace(1.0, most, _GRID)
     rows = np.size(load.input_tokens)
     wide = Workload(
