@@ -21,7 +21,6 @@ from profilers.stopping import Rules, StopRule, is_warm
 from profilers.telemetry import CpuWatch, ProcFiles, Reading
 
 PATIENCE = timedelta(seconds=60)
-ATTEMPTS = 4
 WARMUP_CALLS = 5
 
 
@@ -131,17 +130,11 @@ class Rank:
         warmup = Warmup(
             calls=1 + WARMUP_CALLS, seconds=spent_s, first_call_s=first_s, stable=is_warm(values)
         )
-        best: tuple[list[float], Reading] | None = None
-        retaken = 0
-        for _ in range(ATTEMPTS):
+        samples, reading = self._samples(run, rules, min(values))
+        retaken, patience_s = 0, self.clock.now() + rules.retake_s
+        while reading.troubles and self.agree(float(self.clock.now() < patience_s)):
+            retaken += len(samples)
             samples, reading = self._samples(run, rules, min(values))
-            if best is not None:
-                retaken += len(samples)
-            if best is None or not reading.troubles:
-                best = (samples, reading)
-            if not reading.troubles:
-                break
-        samples, reading = best if best is not None else ([], Reading())
         measured = conclude_samples(
             samples, [reading], warmup, rules, timer=self.timer.timer, retaken=retaken
         )
@@ -153,7 +146,7 @@ class Rank:
         self, run: Callable[[], object], rules: Rules, typical_s: float
     ) -> tuple[list[float], Reading]:
         rule, samples = StopRule(rules), []
-        deadline = self.clock.now() + rules.cap_s / ATTEMPTS
+        deadline = self.clock.now() + rules.cap_s
         count = int(max(1, min(100, self.agree(rules.block_s / 2 / max(typical_s, 1e-7)))))
         self.watch.start()
         while True:

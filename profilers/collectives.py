@@ -33,14 +33,14 @@ RULES = Rules(
     min_time_s=0.05,
     max_noise=0.02,
     max_samples=200,
-    cap_s=4.0,
+    cap_s=1.0,
     warmup_s=0.3,
     retake_s=2.0,
 )
 OPS = ("allreduce", "allgather", "reducescatter", "alltoall", "broadcast", "p2p")
 KIB, MIB = 1024, 1024**2
 SIZES = {
-    "tiny": (4 * KIB, 256 * KIB),
+    "tiny": (64 * KIB,),
     "small": (4 * KIB, 32 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB),
     "large": tuple(2**power for power in range(12, 29, 2)),
 }
@@ -67,7 +67,7 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
                             case={**case, "variant": backend},
                         ),
                         estimate_s=estimates.measuring_s(call, RULES, machine) + 0.3,
-                        priority={"allreduce": 0, "p2p": 1}.get(op, 2),
+                        priority=0 if op in ("allreduce", "p2p") else 1,
                         batch=f"{ranks} ranks",
                         memory_B=4.0 * nbytes * ranks,
                     )

@@ -31,6 +31,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--store", default=None, help="default: runs/NAME")
     parser.add_argument("--profile", default="all")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--retake-s", type=float, default=None, help="0: take the machine as it is")
     parser.add_argument("--models", default="", help="catalog names or files, comma-separated")
     parser.add_argument("--hardware", default="", help="name of the system in the records")
     parser.add_argument("--out", default=".", help="folder that holds benchmark-perf")
@@ -47,6 +48,7 @@ def main(given: Sequence[str] | None = None) -> int:
         size=chosen.size,
         budget_s=chosen.budget_s,
         threads=chosen.threads,
+        retake_s=chosen.retake_s,
         hardware=chosen.hardware,
         models=tuple(name for name in chosen.models.split(",") if name),
     )

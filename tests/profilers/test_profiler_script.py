@@ -1,0 +1,54 @@
+"""The campaign script from its command line to data files, with real workers, on this CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from analyzer.records_codec import decode_record
+from profilers.reading import load_records
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "campaign_gpu.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("campaign_gpu", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_campaign_becomes_data_and_resumes(script, tmp_path, capsys):
+    command = [
+        "--device", "cpu", "--size", "tiny", "--name", "box", "--profile", "collectives",
+        "--threads", "1", "--budget-s", "60", "--retake-s", "0", "--hardware", "this-box",
+        "--store", str(tmp_path / "store"), "--out", str(tmp_path),
+    ]  # fmt: skip
+    assert script.main(command) == 0
+    records = load_records(tmp_path / "store")
+    assert {record.case["op"] for record in records} == {
+        "allreduce", "allgather", "reducescatter", "alltoall", "broadcast", "p2p",
+    }  # fmt: skip
+    for record in records:
+        assert record.metrics["latency_s"] > 0, record.flags
+        assert record.scenario.hardware == "this-box"
+        assert record.environment["threads"] == "1"
+        assert record.provenance.definitions["latency_s"]
+    path = tmp_path / "benchmark-perf" / "box" / "collective.jsonl"
+    lines = path.read_text().splitlines()
+    assert tuple(decode_record(line) for line in lines) == records
+    assert "no system file" in capsys.readouterr().out
+    assert script.main(command) == 0
+    assert f"0 measured, 0 failed, {len(records)} done before" in capsys.readouterr().out
+
+
+def test_a_users_mistake_is_one_line(script, tmp_path, capsys):
+    command = ["--device", "cuda:99x", "--name", "box", "--store", str(tmp_path)]
+    assert script.main(command) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert "Traceback" not in shown
+    assert len(shown.splitlines()) == 1
