@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from analyzer.counting import count
 from analyzer.counting.context import Layout, Segment, Step
 from analyzer.model import Model
-from analyzer.optable import OpTable
 from analyzer.plan import Plan, Speculation, layout, stages
 from analyzer.workload import Workload
 
@@ -30,7 +29,8 @@ SHARES: Array = _SHARES / 2.0
 class CountedStep(NamedTuple):
     """One kind of step, counted per pipeline stage, and how often a phase runs it."""
 
-    tables: tuple[OpTable, ...]
+    tables: tuple[Any, ...]
+    """OpTables; or FlatTables, where a fit has laid many models end to end."""
     times: Any
     """Executions in the phase; with `quadrature`, of the mean over the leading axis."""
     quadrature: bool

@@ -236,9 +236,7 @@ def beats_light(problem: Problem) -> NDArray[np.bool_]:
         return np.asarray(problem.observed * FASTER_THAN_LIGHT < least)
 
 
-def _alike_prompts(
-    members: list[tuple[Case, Record]], impossible: NDArray[np.bool_]
-) -> list[bool]:
+def _alike_prompts(members: list[tuple[Case, Record]], impossible: NDArray[np.bool_]) -> list[bool]:
     """Static batches of routed models in a series where others are impossible."""
 
     def series(case: Case) -> tuple[str, str] | None:
@@ -247,9 +245,7 @@ def _alike_prompts(
         return (case.campaign, case.group) if routed and batched else None
 
     tainted = {
-        series(case)
-        for (case, _), beats in zip(members, impossible, strict=True)
-        if beats.any()
+        series(case) for (case, _), beats in zip(members, impossible, strict=True) if beats.any()
     } - {None}
     return [series(case) in tainted for case, _ in members]
 
@@ -259,4 +255,3 @@ def _weighted(cases: list[Case]) -> list[Case]:
     counts = Counter(case.group for case in cases)
     middle = float(np.median(list(counts.values())))
     return [case._replace(weight=(middle / counts[case.group]) ** 0.5) for case in cases]
-

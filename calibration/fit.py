@@ -75,7 +75,7 @@ def fit(
         ftol=TOLERANCE,
         xtol=TOLERANCE,
     )
-    jacobian = solved.jac[: -len(centres)] if len(centres) else solved.jac
+    jacobian = np.asarray(solved.jac)[: -len(centres)]
     deviation, share = _spread(jacobian, widths)
     singular = np.linalg.svd(jacobian * widths, compute_uv=False)
     condition = float(singular[0] / max(singular[-1], 1e-300)) if len(singular) else float("inf")

@@ -52,9 +52,7 @@ def leave_range_out(problem: Problem, full: Fit, values: Array) -> Array:
     above = values > middle
     if not above.any() or above.all() or len(np.unique(values)) < 3:
         return predicted
-    below = fit(
-        problem, full.priors, Rates.default(), start=full.point, rows=~above, effort=EFFORT
-    )
+    below = fit(problem, full.priors, Rates.default(), start=full.point, rows=~above, effort=EFFORT)
     predicted[above] = predict(problem, below.rates)[above]
     return predicted
 

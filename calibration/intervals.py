@@ -45,7 +45,9 @@ def residuals(predicted: Array, observed: Array, groups: NDArray[np.str_]) -> li
     return found
 
 
-def weighted_quantiles(values: Array, groups: NDArray[np.str_], level: float) -> tuple[float, float]:
+def weighted_quantiles(
+    values: Array, groups: NDArray[np.str_], level: float
+) -> tuple[float, float]:
     """Lower and upper end of the central `level`, every group with the same weight."""
     _, position, counts = np.unique(groups, return_inverse=True, return_counts=True)
     weights = 1.0 / counts[position]

@@ -106,4 +106,3 @@ def to_rates(priors: Iterable[Prior], point: Array, base: Rates) -> Rates:
         for entry, x in zip(priors, point, strict=True)
     }
     return msgspec.structs.replace(base, **values)
-

@@ -7,7 +7,7 @@ model out, so that a held-out model is unknown to everything that predicts it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 def first_round(groups: dict[Key, Group], progress: Progress | None = None) -> dict[Key, Fitted]:
     """Each group alone, with generic priors."""
-    jobs = [(group, selected(relevant(group.problem)), {}) for group in groups.values()]
+    jobs: list[Job] = [(group, selected(relevant(group.problem)), {}) for group in groups.values()]
     return _run(jobs, "alone", progress)
 
 
@@ -42,7 +42,7 @@ def second_round(
     groups: dict[Key, Group], alone: dict[Key, Fitted], progress: Progress | None = None
 ) -> dict[Key, Fitted]:
     """Each group with priors from all others."""
-    jobs = []
+    jobs: list[Job] = []
     for key, group in groups.items():
         names = relevant(group.problem)
         everything = {other: beliefs_of(done.fit) for other, done in alone.items()}
@@ -65,7 +65,7 @@ def beliefs_without(alone: dict[Key, Fitted], model: str) -> Beliefs:
     return learnt
 
 
-Job = tuple[Group, Sequence[Prior], dict[str, list[Prior]]]
+Job = tuple[Group, Sequence[Prior], Mapping[str, Sequence[Prior]]]
 
 
 def _run(jobs: list[Job], stage: str, progress: Progress | None) -> dict[Key, Fitted]:

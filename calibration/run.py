@@ -2,7 +2,7 @@
 
 `calibrate_all` fits every (system, engine) of the corpus in two rounds and is what the shipped
 calibrations and the validation report are made of. `calibrate` fits one system, leaning on the
-shipped calibrations of its relatives, and takes a user's own measurements beside the published ones.
+shipped calibrations of its relatives, and takes a user's own measurements beside published ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.calibrated import FOLDER, POOLED, Band, Calibration, calibrations, load_calibration
-from analyzer.errors import CalibrationError, nearest
+from analyzer.errors import CalibrationError, InputError, nearest
 from analyzer.records import Record
 from analyzer.systems_catalog import load_system
 from analyzer.timing.rates import Rates
@@ -119,8 +119,16 @@ def write_catalog(found: Everything, folder: Path = FOLDER) -> list[Path]:
 
 def gathered(system: str, own: Sequence[Record] = (), data: Path = PERF_DIR) -> Collected:
     """All measurements on one system, published and one's own, sorted out."""
+    name = load_system(system).name
     published = [] if own and not data.is_dir() else list(load_corpus(data).records)
-    return collect([*published, *own], only=load_system(system).name)
+    return collect([*(r for r in published if _measured_on(r, name)), *own], only=name)
+
+
+def _measured_on(record: Record, system: str) -> bool:
+    try:
+        return load_system(record.scenario.hardware).name == system
+    except InputError:
+        return False
 
 
 def calibrate(
@@ -163,7 +171,8 @@ def calibrate_collected(
 def _nothing(system: str, engine: str, collected: Collected) -> str:
     if collected.groups:
         known = sorted(key[1] for key in collected.groups)
-        return f"no measurements of {engine!r} on {system}{nearest(engine, known)}; there are {', '.join(known)}"
+        there = ", ".join(known)
+        return f"no measurements of {engine!r} on {system}{nearest(engine, known)}; there are {there}"
     return (
         f"no usable measurements on {system}: measure TTFT and TPOT of two models at two lengths "
         f"and two batches (calibrate --system {system} --suggest 8) and pass them with --perf-dir"
@@ -173,7 +182,7 @@ def _nothing(system: str, engine: str, collected: Collected) -> str:
 def _outcome(group: Group, fitted: Fitted) -> Outcome:
     problem = group.problem
     own = residuals(fitted.held_out.predicted, problem.observed, problem.groups)
-    parts = {metric: mine for metric, mine in zip(METRICS, own, strict=True)}
+    parts = dict(zip(METRICS, own, strict=True))
     factors = {metric: widening([mine]) for metric, mine in parts.items()}
     made = bands(own, {}, factors)
     missing = _borrowed(group, {band.metric for band in made})
@@ -184,9 +193,7 @@ def _outcome(group: Group, fitted: Fitted) -> Outcome:
 
 def _borrowed(group: Group, have: set[str]) -> list[Band]:
     """Bands of the shipped calibration where one's own data cannot speak."""
-    shipped = load_calibration(group.system.name, group.engine) or load_calibration(
-        POOLED, POOLED
-    )
+    shipped = load_calibration(group.system.name, group.engine) or load_calibration(POOLED, POOLED)
     if shipped is None:
         return []
     return [band for band in shipped.bands if band.metric not in have]

@@ -47,12 +47,23 @@ def flatten(tables: Sequence[OpTable], widths: Sequence[int], quadrature: bool) 
     steps = [np.full(width * points, n) for width, n in zip(widths, rows, strict=True)]
     lengths = np.concatenate(steps)
     starts = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.intp)
-    kinds = [_repeat(table.kinds, KIND_INDEX, width * points) for table, width in zip(tables, widths, strict=True)]
-    collectives = [_repeat(table.collectives, COLLECTIVE_INDEX, width * points) for table, width in zip(tables, widths, strict=True)]
+    kinds = [
+        _repeat(table.kinds, KIND_INDEX, width * points)
+        for table, width in zip(tables, widths, strict=True)
+    ]
+    collectives = [
+        _repeat(table.collectives, COLLECTIVE_INDEX, width * points)
+        for table, width in zip(tables, widths, strict=True)
+    ]
     total = sum(widths)
     shape = (points, total) if quadrature else (total,)
     return FlatTable(
-        np.concatenate(kinds), np.concatenate(collectives), columns, starts, _order(widths, points), shape
+        np.concatenate(kinds),
+        np.concatenate(collectives),
+        columns,
+        starts,
+        _order(widths, points),
+        shape,
     )
 
 
@@ -89,14 +100,25 @@ def merge(steps: Sequence[CountedStep], widths: Sequence[int]) -> CountedStep:
         flatten([step.tables[stage] for step in steps], widths, first.quadrature)
         for stage in range(len(first.tables))
     )
-    joined = {
-        name: _join([getattr(step, name) for step in steps], widths)
-        for name in ("times", "sequences", "pieces", "hop_B", "hop_stride", "hops")
-    }
-    return first._replace(tables=tables, **joined)
+
+    def joined(name: str) -> Array:
+        return _join([getattr(step, name) for step in steps], widths)
+
+    return first._replace(
+        tables=tables,
+        times=joined("times"),
+        sequences=joined("sequences"),
+        pieces=joined("pieces"),
+        hop_B=joined("hop_B"),
+        hop_stride=joined("hop_stride"),
+        hops=joined("hops"),
+    )
 
 
 def _join(values: Sequence[Any], widths: Sequence[int]) -> Array:
     return np.concatenate(
-        [np.broadcast_to(np.asarray(v, dtype=np.float64), (w,)) for v, w in zip(values, widths, strict=True)]
+        [
+            np.broadcast_to(np.asarray(v, dtype=np.float64), (w,))
+            for v, w in zip(values, widths, strict=True)
+        ]
     )

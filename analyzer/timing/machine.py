@@ -18,7 +18,6 @@ from analyzer.optable import COMPUTE
 from analyzer.system import Link, System
 from analyzer.timing.collectives import CollectiveParams, Fabric, collective_time
 
-
 TILE_ROWS = {"gpu": 128.0, "tpu": 128.0, "npu": 128.0, "soc": 32.0, "cpu": 16.0}
 """By kind of device."""
 
@@ -89,7 +88,10 @@ def _peak(system: System, dtype: str) -> float:
 
 def _fabric(system: System) -> Fabric:
     inside, outside = system.intra_node, system.inter_node
-    values: dict[str, Any] = {"link_Bps": np.inf, "devices_per_node": float(system.devices_per_node)}
+    values: dict[str, Any] = {
+        "link_Bps": np.inf,
+        "devices_per_node": float(system.devices_per_node),
+    }
     if inside is not None:
         values |= {
             "link_Bps": inside.bandwidth_Bps,

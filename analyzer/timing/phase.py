@@ -37,8 +37,13 @@ class Phase(NamedTuple):
 
     def plus(self, other: Phase) -> Phase:
         """Both phases, one after the other."""
-        sums = (a + b for a, b in zip(self[:4], other[:4], strict=True))
-        return Phase(*sums, self.parts + other.parts)
+        return Phase(
+            self.total_s + other.total_s,
+            self.device_s + other.device_s,
+            self.network_s + other.network_s,
+            self.host_s + other.host_s,
+            self.parts + other.parts,
+        )
 
 
 def time_phase(steps: Sequence[CountedStep], machine: Machine, rates: Rates) -> Phase:
@@ -64,31 +69,33 @@ def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:
         for index, table in enumerate(step.tables)
     ]
     lone = not last and np.ndim(step.hops) == 0 and step.hops == 0.0
-    totals = timed[0][:4] if lone else _pipeline(step, timed, machine)
-    if step.quadrature:
-        totals = tuple(_mean(values) for values in totals)
+    through = _alone(timed[0]) if lone else _pipeline(step, timed, machine)
     parts = tuple(
         Part(table, stage.ops, step.times, step.quadrature)
         for table, stage in zip(step.tables, timed, strict=True)
     )
-    return Phase(*(values * step.times for values in totals), parts)
+    whole = (_mean(values) if step.quadrature else values for values in through[:4])
+    total_s, device_s, network_s, host_s = (values * step.times for values in whole)
+    return Phase(total_s, device_s, network_s, host_s, parts)
 
 
-def _pipeline(
-    step: CountedStep, stages: list[StepTime], machine: Machine
-) -> tuple[Array, Array, Array, Array]:
+def _alone(stage: StepTime) -> Phase:
+    return Phase(stage.total_s, stage.device_s, stage.network_s, stage.host_s)
+
+
+def _pipeline(step: CountedStep, stages: list[StepTime], machine: Machine) -> Phase:
     """Stages one after the other; further micro-batches follow at the pace of the slowest."""
     hops_s = step.hops * machine.hop_s(step.hop_B, step.hop_stride)
-    total, device, network, host = (
-        sum(values) for values in zip(*(stage[:4] for stage in stages), strict=True)
-    )
+    device_s = np.add.reduce([stage.device_s for stage in stages])
+    network_s = np.add.reduce([stage.network_s for stage in stages])
+    host_s = np.add.reduce([stage.host_s for stage in stages])
     slowest_s = np.maximum.reduce([np.asarray(stage.total_s) for stage in stages])
-    through_s = total + hops_s
+    through_s = np.add.reduce([stage.total_s for stage in stages]) + hops_s
     if step.per_token:
         through_s = np.maximum(through_s, step.pieces * slowest_s)
     else:
         through_s = through_s + (step.pieces - 1.0) * slowest_s
-    return through_s, device, network + hops_s, host
+    return Phase(through_s, device_s, network_s + hops_s, host_s)
 
 
 def _mean(values: Array) -> Array:

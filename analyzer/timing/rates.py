@@ -66,7 +66,12 @@ PARAMETERS: dict[str, Parameter] = {
             "rows that linear layers are padded to a multiple of, where the device works in tiles",
         ),
         Parameter(
-            "expert_eff", "ratio", 1.0, 1.0, 0.05, 1.0,
+            "expert_eff",
+            "ratio",
+            1.0,
+            1.0,
+            0.05,
+            1.0,
             "routed experts' speed relative to dense linear layers",
         ),
         _share("attention_eff", "attention arithmetic, long contexts"),
@@ -76,20 +81,40 @@ PARAMETERS: dict[str, Parameter] = {
         _share("mem_eff_4", "streaming of 4-bit weights, unpacking included"),
         _share("kv_eff", "reading of cached keys and values, machine full"),
         Parameter(
-            "kv_splits", "splits", 1e6, 1e6, 0.25, 1e6,
+            "kv_splits",
+            "splits",
+            1e6,
+            1e6,
+            0.25,
+            1e6,
             "pieces that one KV head's cache is cut into to fill the machine",
         ),
         Parameter(
-            "kv_narrow_eff", "ratio", 1.0, 1.0, 0.05, 1.0,
+            "kv_narrow_eff",
+            "ratio",
+            1.0,
+            1.0,
+            0.05,
+            1.0,
             "speed of reading an 8-bit or narrower cache, per byte, relative to a 16-bit one",
         ),
         Parameter(
-            "gqa_exponent", "exponent", 0.0, 0.0, 0.0, 1.5,
+            "gqa_exponent",
+            "exponent",
+            0.0,
+            0.0,
+            0.0,
+            1.5,
             "cost of query heads that share a KV head: 0 reads it once, 1 once per query head",
         ),
         _share("vector_eff", "memory-bound vector work: norms, activations, copies"),
         Parameter(
-            "sharpness", "exponent", 64.0, 64.0, 1.0, 64.0,
+            "sharpness",
+            "exponent",
+            64.0,
+            64.0,
+            1.0,
+            64.0,
             "how compute and memory overlap in a kernel: 1 adds them, large takes the maximum",
         ),
         _cost("launch_s", "s", 1e-3, "fixed cost of a kernel on the device"),
@@ -97,10 +122,19 @@ PARAMETERS: dict[str, Parameter] = {
         _cost("step_s", "s", 1.0, "fixed cost of a step: scheduling, sampling, host"),
         _cost("sequence_s", "s", 0.05, "cost of a step per sequence in it"),
         _cost("prefill_s", "s", 5.0, "cost of a request batch before its first token"),
-        _cost("burst", "prefills", 2.0,
-              "prefills of its fellows that a request waits for in a closed loop, per fellow"),
+        _cost(
+            "burst",
+            "prefills",
+            2.0,
+            "prefills of its fellows that a request waits for in a closed loop, per fellow",
+        ),
         Parameter(
-            "interference", "ratio", 0.0, 1.0, 0.0, 2.0,
+            "interference",
+            "ratio",
+            0.0,
+            1.0,
+            0.0,
+            2.0,
             "share of the prefill work in continuous batching that delays running sequences",
         ),
         _cost("collective_s", "s", 5e-3, "latency of a collective beyond the links' own"),
@@ -161,9 +195,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if not 0.0 < system_eff <= 1.0:
             raise ConfigError(f"system_eff must lie in (0, 1], not {system_eff:g}")
         shares = {
-            name: system_eff
-            for name, entry in PARAMETERS.items()
-            if entry.unit == "share of peak"
+            name: system_eff for name, entry in PARAMETERS.items() if entry.unit == "share of peak"
         }
         return cls(**shares)
 

@@ -67,7 +67,8 @@ class OpTimes(NamedTuple):
     @property
     def bound(self) -> NDArray[np.intp]:
         """Which of BOUNDS takes longest, per operator."""
-        return np.argmax(np.stack(np.broadcast_arrays(*self[:4])), axis=0)
+        bound: NDArray[np.intp] = np.argmax(np.stack(np.broadcast_arrays(*self[:4])), axis=0)
+        return bound
 
 
 class StepTime(NamedTuple):
@@ -140,7 +141,7 @@ def padded(rows: Array, largest: Any) -> Array:
     """
     if np.all(np.asarray(largest) <= 1.0):
         return rows
-    best = np.ceil(rows / largest) * largest
+    best: Array = np.ceil(rows / largest) * largest
     for share, price in TILES:
         tile = largest * share
         best = np.minimum(best, np.ceil(rows / tile) * tile * price)
@@ -196,7 +197,8 @@ def _compute_s(
     tensor = linear | (kinds == _ATTENTION) | (kinds == _SCAN)
     vector = columns["vector_flops"] + np.where(tensor, 0.0, columns["flops"])
     vector_s = vector / (machine.vector_flops * rates.vector_eff)
-    return np.maximum(np.where(tensor, matrix_s, 0.0), vector_s)
+    seconds: Array = np.maximum(np.where(tensor, matrix_s, 0.0), vector_s)
+    return seconds
 
 
 def _memory_s(
@@ -212,9 +214,7 @@ def _memory_s(
     kv_B = columns["kv_B"]
     if rates.gqa_exponent:
         kv_B = kv_B * columns["heads_per_group"] ** rates.gqa_exponent
-    traffic = (
-        columns["weight_B"] / weight_eff + columns["act_B"] / rates.vector_eff + kv_B / kv_eff
-    )
+    traffic = columns["weight_B"] / weight_eff + columns["act_B"] / rates.vector_eff + kv_B / kv_eff
     seconds: Array = traffic / machine.memory_Bps
     return seconds
 
