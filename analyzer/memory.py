@@ -1,4 +1,4 @@
-"""What a scenario keeps in the memory of its fullest device, and how many sequences fit beside it."""
+"""What a scenario keeps in its fullest device, and how many sequences fit beside the weights."""
 
 from __future__ import annotations
 

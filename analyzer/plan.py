@@ -1,4 +1,4 @@
-"""How a model is laid over devices: number formats, parallelism, chunking, speculation, adapters."""
+"""How a model is laid over devices: formats, parallelism, chunking, speculation, adapters."""
 
 from __future__ import annotations
 
@@ -76,9 +76,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def devices(self) -> Any:
         """Devices of all replicas."""
-        return np.asarray(self.tp) * self.pp * np.asarray(self.dp) if _any_array(
-            self.tp, self.dp
-        ) else self.tp * self.pp * self.dp
+        return (
+            np.asarray(self.tp) * self.pp * np.asarray(self.dp)
+            if _any_array(self.tp, self.dp)
+            else self.tp * self.pp * self.dp
+        )
 
 
 def _any_array(*values: Any) -> bool:

@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 class Prediction(NamedTuple):
-    """What a scenario takes. Times are seconds, sizes bytes per device, rates of the whole system."""
+    """What a scenario takes: seconds, bytes per device, and tokens/s of the whole system."""
 
     ttft_s: Array
     tpot_s: Array
@@ -144,10 +144,10 @@ def _running(batch: Any, fits: Any, waits: bool) -> Any:
 
 def _without(found: Prediction, impossible: Any) -> Prediction:
     """No figures where the scenario does not fit."""
-    times = {
+    times: dict[str, Any] = {
         name: np.where(impossible, np.nan, getattr(found, name)) for name in Prediction._fields[:6]
     }
-    costs = {
+    costs: dict[str, Any] = {
         name: np.where(impossible, np.nan, value)
         for name in ("energy_J_per_token", "usd_per_million_tokens")
         if (value := getattr(found, name)) is not None

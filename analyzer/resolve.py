@@ -6,7 +6,7 @@ fitted and what is predicted are one and the same thing.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from analyzer import precision
 from analyzer.counting.parameters import count_parameters

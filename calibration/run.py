@@ -7,7 +7,7 @@ shipped calibrations of its relatives, and takes a user's own measurements besid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from calibration.intervals import Residuals, bands, pool, residuals, widening
 from calibration.parameters import LINEAR
 from calibration.problem import METRICS
 from calibration.relevant import relevant
-from calibration.rounds import Fitted, Progress, first_round, fit_group, second_round
+from calibration.rounds import Fitted, Progress, first_round, run_jobs, second_round
 
 Array = NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def write_catalog(found: Everything, folder: Path = FOLDER) -> list[Path]:
 def gathered(system: str, own: Sequence[Record] = (), data: Path = PERF_DIR) -> Collected:
     """All measurements on one system, published and one's own, sorted out."""
     name = load_system(system).name
-    published = [] if own and not data.is_dir() else list(load_corpus(data).records)
+    published = [] if own and not data.is_dir() else list(load_corpus(data, only=name).records)
     return collect([*(r for r in published if _measured_on(r, name)), *own], only=name)
 
 
@@ -136,7 +136,7 @@ def calibrate(
     engine: str = "",
     own: Sequence[Record] = (),
     data: Path = PERF_DIR,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Outcome]:
     """Fit every engine (or the one named) that was measured on one system.
 
@@ -152,27 +152,28 @@ def calibrate_collected(
     name: str,
     collected: Collected,
     engine: str = "",
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Outcome]:
     """Fit the groups of one system, by its catalog name, that are sorted out already."""
     chosen = {key: group for key, group in collected.groups.items() if engine in ("", key[1])}
     if not chosen:
         raise CalibrationError(_nothing(name, engine, collected))
     shipped = shipped_beliefs()
-    done = []
-    for key, group in sorted(chosen.items()):
-        if progress is not None:
-            progress(f"{key[1]}: {len(group.records)} rows")
-        priors = priors_for(relevant(group.problem), key, shipped)
-        done.append((group, fit_group((group, priors, {}))))
-    return [_outcome(group, fitted) for group, fitted in done]
+    jobs = [
+        (group, priors_for(relevant(group.problem), key, shipped), {})
+        for key, group in sorted(chosen.items())
+    ]
+    done = run_jobs(jobs, "fitted", progress)
+    return [_outcome(group, done[group.key]) for group, _, _ in jobs]
 
 
 def _nothing(system: str, engine: str, collected: Collected) -> str:
     if collected.groups:
         known = sorted(key[1] for key in collected.groups)
         there = ", ".join(known)
-        return f"no measurements of {engine!r} on {system}{nearest(engine, known)}; there are {there}"
+        return (
+            f"no measurements of {engine!r} on {system}{nearest(engine, known)}; there are {there}"
+        )
     return (
         f"no usable measurements on {system}: measure TTFT and TPOT of two models at two lengths "
         f"and two batches (calibrate --system {system} --suggest 8) and pass them with --perf-dir"

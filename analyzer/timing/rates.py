@@ -207,6 +207,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             entry = PARAMETERS[name]
             if not entry.low <= value <= entry.high:
                 raise ConfigError(
-                    f"rate {name} = {value:g} is outside {entry.low:g}..{entry.high:g} ({entry.unit})"
+                    f"rate {name} = {value:g} is outside {entry.low:g}..{entry.high:g} "
+                    f"({entry.unit})"
                 )
         return msgspec.structs.replace(self, **values)
