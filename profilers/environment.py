@@ -28,6 +28,7 @@ SECRET_SHAPE = re.compile(
     r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*|(?<=://)[^/@\s]+(?=@))"
 )
 REDACTED = "<redacted>"
+EVERYDAY = frozenset({"root", "localhost", "user", "home"})
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +82,8 @@ def private_names() -> list[str]:
     for variable in ("USER", "LOGNAME", "HOSTNAME", "HOME"):
         names.add(os.environ.get(variable, ""))
     # A user called root and a host called localhost tell nothing, and are everyday words.
-    return sorted(names - {"", "root", "localhost", "/root", "user"}, key=len, reverse=True)
+    telling = [name for name in names if name and Path(name).name not in EVERYDAY]
+    return sorted(telling, key=len, reverse=True)
 
 
 def capture(device_facts: Mapping[str, str], threads: int | None) -> Environment:
