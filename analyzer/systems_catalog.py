@@ -29,12 +29,17 @@ _GLUED_VENDOR = re.compile(rf"^({'|'.join(_VENDORS)})(?=.)")
 def load_system(reference: str | Path) -> System:
     """The system called `reference`, in the TOML file of that path, or this machine ("auto")."""
     if reference == "auto":
-        from analyzer.detect import detect_system
-
-        return detect_system().system
+        return _this_machine()
     if str(reference).endswith(".toml"):
         return read_system(Path(reference), _base_file)
     return _from_catalog(str(reference))
+
+
+@functools.cache
+def _this_machine() -> System:
+    from analyzer.detect import detect_system
+
+    return detect_system().system
 
 
 def system_names() -> tuple[str, ...]:

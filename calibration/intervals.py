@@ -26,6 +26,9 @@ LEAST_GROUPS = 4
 LEAST_ROWS = 8
 TINY = 1e-3
 """Half-width of a band (in ln) below which measurements themselves do not repeat."""
+ONE_SIDED = 0.25
+"""Least width of one side relative to the other: few models that all err to one side do not prove
+that the next one cannot err to the other."""
 
 
 class Residuals(NamedTuple):
@@ -71,7 +74,8 @@ def needed(own: Residuals, level: float = LEVEL) -> Array:
 
 def _band(values: Array, groups: NDArray[np.str_], level: float) -> tuple[float, float]:
     low, high = weighted_quantiles(values, groups, level)
-    return min(low, -TINY), max(high, TINY)
+    floor = max(TINY, ONE_SIDED * max(-low, high))
+    return min(low, -floor), max(high, floor)
 
 
 def widening(all_residuals: Sequence[Residuals], level: float = LEVEL) -> float:

@@ -35,7 +35,7 @@ Progress = Callable[[str, int, int], None]
 def first_round(groups: dict[Key, Group], progress: Progress | None = None) -> dict[Key, Fitted]:
     """Each group alone, with generic priors."""
     jobs: list[Job] = [(group, selected(relevant(group.problem)), {}) for group in groups.values()]
-    return _run(jobs, "alone", progress)
+    return run_jobs(jobs, "alone", progress)
 
 
 def second_round(
@@ -51,7 +51,7 @@ def second_round(
             for name in sorted(set(group.problem.groups))
         }
         jobs.append((group, priors_for(names, key, everything), without))
-    return _run(jobs, "with kin", progress)
+    return run_jobs(jobs, "with kin", progress)
 
 
 def beliefs_without(alone: dict[Key, Fitted], model: str) -> Beliefs:
@@ -68,7 +68,8 @@ def beliefs_without(alone: dict[Key, Fitted], model: str) -> Beliefs:
 Job = tuple[Group, Sequence[Prior], Mapping[str, Sequence[Prior]]]
 
 
-def _run(jobs: list[Job], stage: str, progress: Progress | None) -> dict[Key, Fitted]:
+def run_jobs(jobs: list[Job], stage: str, progress: Progress | None = None) -> dict[Key, Fitted]:
+    """Fit every group, on all cores."""
     done: dict[Key, Fitted] = {}
     for count, fitted in enumerate(_each(jobs), 1):
         done[fitted.key] = fitted
@@ -79,7 +80,7 @@ def _run(jobs: list[Job], stage: str, progress: Progress | None) -> dict[Key, Fi
 
 def _each(jobs: list[Job]) -> Iterable[Fitted]:
     workers = min(os.cpu_count() or 1, len(jobs))
-    if workers < 2 or len(jobs) < 4:
+    if workers < 2 or len(jobs) < 2:
         yield from map(fit_group, jobs)
         return
     with ProcessPoolExecutor(workers) as pool:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from analyzer.errors import DataError
+from analyzer.errors import DataError, InputError
 from analyzer.records import Kind, Record
 from analyzer.strict import decode_toml
+from analyzer.systems_catalog import load_system
 from calibration.corpus.mapping import Source
 from calibration.corpus.reading import Reader, read_table
 
@@ -48,8 +49,14 @@ class Corpus(msgspec.Struct, frozen=True, kw_only=True):
         return Corpus(records=tuple(records), sources=self.sources)
 
 
-def load_corpus(folder: str | Path = PERF_DIR, reader: Reader | None = None) -> Corpus:
-    """Every record below `folder`; raises an InputError naming file, row and column."""
+def load_corpus(
+    folder: str | Path = PERF_DIR, reader: Reader | None = None, only: str = ""
+) -> Corpus:
+    """Every record below `folder`; raises an InputError naming file, row and column.
+
+    `only` leaves out tables that, by their names, are of another system than this one; records of
+    others may remain.
+    """
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{folder}: is not a folder")
@@ -61,7 +68,10 @@ def load_corpus(folder: str | Path = PERF_DIR, reader: Reader | None = None) -> 
             raise DataError(f"{declaration}: source '{source.name}' is there twice")
         sources[source.name] = source
         for table in tables_of(declaration.parent):
-            records.extend(read_table(table, _at_system(source, table), reader or Reader()))
+            mapping = _at_system(source, table)
+            if only and mapping is not source and not _same(_system_of(table), only):
+                continue
+            records.extend(read_table(table, mapping, reader or Reader()))
     if not sources:
         raise DataError(f"{folder}: holds no {SOURCE_FILE}; a corpus has one per source")
     _refuse_orphans(root)
@@ -78,8 +88,19 @@ def _at_system(source: Source, table: Path) -> Source:
     columns = {column.field for column in source.columns.values()}
     if "hardware" in source.constants or "hardware" in columns:
         return source
-    system = table.name.removesuffix(".gz").removesuffix(".csv")
+    system = _system_of(table)
     return msgspec.structs.replace(source, constants={**source.constants, "hardware": system})
+
+
+def _system_of(table: Path) -> str:
+    return table.name.removesuffix(".gz").removesuffix(".csv")
+
+
+def _same(written: str, system: str) -> bool:
+    try:
+        return load_system(written).name == system
+    except InputError:
+        return False
 
 
 def _refuse_orphans(root: Path) -> None:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command("reports.commands.sweep", "a grid of batches, lengths, tp and formats"),
     "models": Command("reports.commands.models", "the models of the catalog"),
     "systems": Command("reports.commands.systems", "the systems of the catalog"),
+    "calibrate": Command("reports.commands.calibrate", "fit rates to measurements"),
     "calibrations": Command("reports.commands.calibrations", "what was fitted, and how well"),
 }
 

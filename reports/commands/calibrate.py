@@ -1,0 +1,199 @@
+"""Fit a system's rates to measurements, and say how far they can be trusted.
+
+  plumbline calibrate --system RTX3090
+  plumbline calibrate --system RTX3090 --perf-dir mine/ --model llama-2-7b
+  plumbline calibrate --system auto --records store/
+  plumbline calibrate --system RTX3090 --suggest 8 --model llama-3-8b
+
+Published measurements are taken along with one's own. The calibration is written to --out, else to
+the folder that PLUMBLINE_RATES names, else to ./plumbline-rates; `plumbline predict` uses what lies
+in the folder that PLUMBLINE_RATES names before what is shipped.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analyzer.errors import CalibrationError, ConfigError
+from analyzer.records import Record, Scalar
+from reports.console import complain, show, write, write_json
+
+if TYPE_CHECKING:
+    from calibration.run import Outcome
+
+DEFAULT_OUT = "plumbline-rates"
+
+
+def declare(parser: ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--system", default="", help="catalog name, a .toml file, or auto")
+    parser.add_argument("--engine", default="", help="only this engine")
+    own = parser.add_argument_group("your own measurements")
+    own.add_argument("--perf-dir", metavar="DIR", help="folder or file of CSVs, as they are")
+    own.add_argument("--mapping", metavar="FILE", help="what their columns mean, as TOML")
+    own.add_argument("--records", metavar="STORE", help="a profiler's store, or its JSON lines")
+    own.add_argument("--model", default="", help="the model, where no column says it")
+    own.add_argument("--tp", type=int, metavar="N", help="ranks, where no column says them")
+    own.add_argument("--weights", default="", metavar="FORMAT", help="where no column says it")
+    own.add_argument("--only-own", action="store_true", help="leave published rows out")
+    plan = parser.add_argument_group("what to measure next")
+    plan.add_argument("--suggest", type=int, metavar="N", help="choose N measurements")
+    plan.add_argument("--devices", type=int, metavar="N", help="at most so many devices")
+    result = parser.add_argument_group("result")
+    result.add_argument("--out", metavar="DIR", help=f"default: {DEFAULT_OUT}")
+    result.add_argument("--json", action="store_true", help="one JSON document on one line")
+    shipped = parser.add_argument_group("the shipped catalog (for developers)")
+    shipped.add_argument("--all", action="store_true", help="fit every system anew and ship it")
+    shipped.add_argument("--check", action="store_true", help="does it still follow the data?")
+
+
+def run(options: Namespace) -> None:
+    """Fit, suggest or check."""
+    if options.check:
+        _check(options)
+    elif options.all:
+        _all(options)
+    elif not options.system:
+        raise ConfigError("--system is missing: a catalog name, a .toml file, or auto")
+    elif options.suggest is not None:
+        from reports.commands.suggest import suggest
+
+        suggest(options, out_folder(options))
+    else:
+        _one(options)
+
+
+def out_folder(options: Namespace) -> Path:
+    """Where results go; never among the shipped calibrations."""
+    from analyzer.calibrated import FOLDER
+
+    folder = Path(options.out or os.environ.get("PLUMBLINE_RATES") or DEFAULT_OUT)
+    if folder.resolve() == FOLDER.resolve():
+        raise ConfigError(f"--out {folder}: these are the shipped calibrations; choose another")
+    return folder
+
+
+def _one(options: Namespace) -> None:
+    from analyzer.records_engine import engine_class
+    from analyzer.systems_catalog import load_system
+    from calibration.corpus import PERF_DIR
+    from calibration.export import write as write_rates
+    from calibration.run import calibrate_collected, gathered
+
+    folder = out_folder(options)
+    system = load_system(options.system)
+    engine = engine_class(options.engine) if options.engine else ""
+    with tempfile.TemporaryDirectory() as models:
+        own = _own(options, Path(models))
+        if options.only_own and not own:
+            raise ConfigError("--only-own needs --perf-dir or --records")
+        data = Path(models) / "none" if options.only_own else PERF_DIR
+        collected = gathered(options.system, own, data)
+    done = calibrate_collected(system.name, collected, engine)
+    written = [write_rates(one.calibration, folder) for one in done]
+    if options.json:
+        from reports.calibrate_text import as_document
+
+        left = [
+            {"place": e.record.provenance.place, "reason": e.reason} for e in collected.left_out
+        ]
+        engines = [as_document(one, path) for one, path in zip(done, written, strict=True)]
+        write_json({"system": system.name, "left_out": left, "engines": engines})
+        return
+    _print(system.name, done, collected.left_out, written, folder)
+
+
+def _print(
+    system: str,
+    done: Sequence[Outcome],
+    left_out: Sequence[object],
+    written: list[Path],
+    folder: Path,
+) -> None:
+    from reports.calibrate_text import opening, section
+
+    used = sum(one.calibration.rows for one in done)
+    show(*opening(system, used, left_out))  # type: ignore[arg-type]
+    for one, path in zip(done, written, strict=True):
+        show(*section(one, path))
+    if Path(os.environ.get("PLUMBLINE_RATES", "")).resolve() != folder.resolve():
+        write(f"To predict with these: PLUMBLINE_RATES={folder} plumbline predict ...")
+
+
+def _own(options: Namespace, models: Path) -> list[Record]:
+    """The user's records, whatever they came as."""
+    own: list[Record] = []
+    if options.perf_dir:
+        from calibration.corpus import read_perf_dir
+
+        found = read_perf_dir(options.perf_dir, _constants(options), mapping_path=options.mapping)
+        own += found.records
+        for file in found.skipped:
+            complain(f"not read: {file.path}: {file.reason}")
+        for remark in found.assumed:
+            complain(f"assumed: {remark}")
+    elif options.mapping:
+        raise ConfigError("--mapping needs --perf-dir")
+    if options.records:
+        from calibration.intake import as_measured_here
+
+        own += as_measured_here(_records(Path(options.records)), options.system, models)
+    return own
+
+
+def _constants(options: Namespace) -> dict[str, Scalar]:
+    given: dict[str, Scalar | None] = {
+        "hardware": options.system,
+        "model": options.model or None,
+        "tp": options.tp,
+        "weight_precision": options.weights or None,
+        "engine": options.engine or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _records(place: Path) -> Sequence[Record]:
+    if place.is_dir():
+        from profilers.reading import load_records
+
+        return load_records(place)
+    from calibration.intake import read_json_lines
+
+    return read_json_lines(place)
+
+
+def _all(options: Namespace) -> None:
+    from analyzer.calibrated import FOLDER
+    from calibration.run import calibrate_all, write_catalog
+
+    folder = Path(options.out) if options.out else FOLDER
+    found = calibrate_all(progress=_progress)
+    written = write_catalog(found, folder)
+    write(f"{len(written)} calibrations written to {folder}")
+
+
+def _progress(stage: str, done: int, whole: int) -> None:
+    complain(f"{done}/{whole} {stage}")
+
+
+def _check(options: Namespace) -> None:
+    from calibration.check import check
+
+    drifts = check()
+    if options.json:
+        write_json({"drifts": [drift._asdict() for drift in drifts]})
+    for drift in drifts:
+        if not options.json:
+            write(f"{drift.what}: {drift.found}")
+    if drifts:
+        raise CalibrationError(
+            f"the shipped calibrations do not follow the data any more ({len(drifts)} drifts); "
+            "run plumbline calibrate --all"
+        )
+    if not options.json:
+        write("the shipped calibrations follow the data")
