@@ -145,9 +145,9 @@ def _about_hull(
 
 
 def _about_kinds(hull: Hull, plan: Plan, arrival: str) -> Iterator[str]:
-    seen = {precision.lookup(name).name for name in hull.weights if name}
     mine = precision.lookup(plan.weights).name
-    if seen and mine not in seen and not {mine, *seen} <= {"bf16", "fp16"}:
+    seen = {precision.lookup(name).name for name in hull.weights if name}
+    if seen and not seen & ({"bf16", "fp16"} if mine in ("bf16", "fp16") else {mine}):
         yield f"extrapolates: {mine} weights; measured were {', '.join(sorted(seen))}"
     if (
         hull.arrivals

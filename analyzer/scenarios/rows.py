@@ -157,9 +157,9 @@ def _fill(columns: dict[str, Array], sheet: _Sheet, form: Form, rows: NDArray[np
     except InputError as error:
         sheet.problems[rows] = str(error)
         return
-    for name, values in zip(METRICS, found, strict=True):
-        columns[name][rows] = values
     lost = np.isnan(found.tpot_s)
+    for name, values in zip(METRICS, found, strict=True):
+        columns[name][rows] = np.where(lost, np.nan, values)
     if lost.any():
         sheet.problems[rows[lost]] = _reasons(sheet.group, _load(sheet, rows[lost]))
 

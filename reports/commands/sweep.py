@@ -85,10 +85,13 @@ def axis(name: str, text: str) -> tuple[int, ...]:
             end.strip().isascii() and end.strip().isdigit() for end in ends
         ):
             raise ConfigError(f"--{name}: {part!r} is neither a whole number nor a range like 1:64")
-        low, high, step = (*map(int, ends), *(int(ends[0]), 1)[len(ends) - 1 :])
+        numbers = [int(end) for end in ends]
+        low, high = numbers[0], numbers[min(1, len(numbers) - 1)]
+        step = numbers[2] if len(numbers) == 3 else 1
         if step < 1:
             raise ConfigError(f"--{name}: {part!r} has a step below 1")
-        values += range(low if low or len(ends) == 1 else step, high + 1, step)
+        first = step if low == 0 and len(numbers) == 3 else low
+        values += range(first, high + 1, step)
     if not values:
         raise ConfigError(f"--{name}: {text!r} holds no values")
     if min(values) < 1:
