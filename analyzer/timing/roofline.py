@@ -1,9 +1,9 @@
 """Counted work to seconds: a roofline with fitted rates, operator by operator.
 
 Each operator takes the longer of its arithmetic and its memory traffic (how sharply is a rate),
-plus what launching it costs. Linear layers reach their rate only with enough rows, attention only with
-enough keys and enough independent heads to fill the machine; the forms are those that held up on
-measured kernels, and `Rates.ideal()` turns all of them into the plain speed of light.
+plus what launching it costs. Linear layers reach their rate only with enough rows, attention only
+with enough keys and enough independent heads to fill the machine; the forms are those that held up
+on measured kernels, and `Rates.ideal()` turns all of them into the plain speed of light.
 """
 
 from __future__ import annotations
