@@ -16,7 +16,7 @@ import numpy as np
 
 from analyzer.errors import CalibrationError, InputError, TooFewGroups
 from analyzer.sources.operator_fit import OperatorFit
-from analyzer.sources.operator_rows import OperatorRows
+from analyzer.sources.operator_rows import OperatorRows, read_operator_rows
 from analyzer.sources.operator_work import FORM_OF, Shaped, shape_rows
 from analyzer.sources.physics import copies, fingerprint, gate
 from analyzer.timing.kernels import FORMS, Chip, Form
@@ -27,7 +27,9 @@ from calibration.operators_solve import Solved, solve
 FOLDS = 4
 LEAST_ROWS = 20
 LEAST_FOR_RESIDUAL = 200
-KEYS = ("hardware", "op", "dtype", "software", "kv_dtype", "routing")
+WORST_SHIPPED = 0.5
+"""Held-out error beyond which a form does not describe a kernel and is not shipped."""
+KEYS = ("hardware", "op", "dtype", "software", "kv_dtype", "routing", "kernel")
 
 ChipOf = Callable[[str, str], Chip]
 """(hardware, dtype) to the device's figures; an InputError where it is unknown."""
@@ -100,7 +102,12 @@ def cross_validate(form: Form, shaped: Shaped, chip: Chip, seconds: Array, resid
     folds = GroupKFold(min(FOLDS, groups))
     for train, test in folds.split(seconds, groups=shaped.groups):
         solved = solve(
-            form, take(shaped.work, train), chip, seconds[train], fixed_parameters(form, shaped)
+            form,
+            take(shaped.work, train),
+            chip,
+            seconds[train],
+            fixed_parameters(form, shaped),
+            starts=1,
         )
         off = np.log(seconds / form.time(shaped.work, chip, solved.params))
         split.form[test] = split.residual[test] = -off[test]
@@ -189,6 +196,23 @@ def export(fits: list[OperatorFit], path: Path) -> None:
     """Write fits as one JSON file, in a stable order."""
     ordered = sorted(fits, key=lambda fit: fit.name)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n")
+
+
+def refit_catalog(folder: Path, path: Path) -> Campaign:
+    """Fit all operator records of a folder and write their forms, without residuals, to `path`.
+
+    This is how `analyzer/catalog/operators.json` is made from `benchmark-perf/operators`.
+    """
+    from analyzer.systems_catalog import load_system
+
+    rows = read_operator_rows(sorted(folder.glob("*.csv*")))
+    campaign = fit_operators(rows, chips_from(load_system))
+    good = [fit for fit in campaign.fits if fit.held_out_form <= WORST_SHIPPED]
+    for fit in campaign.fits:
+        if fit.held_out_form > WORST_SHIPPED:
+            campaign.skipped[fit.name] = f"held-out error {fit.held_out_form:.0%}: not what it does"
+    export([without_residual(fit) for fit in good], path)
+    return campaign._replace(fits=good)
 
 
 def chips_from(systems: Mapping[str, Any] | Callable[[str], Any]) -> ChipOf:

@@ -41,7 +41,7 @@ def compare(rows: OperatorRows, chip: Chip) -> Compared:
     fixed = fixed_parameters(form, shaped)
     groups = min(FOLDS, len(np.unique(shaped.groups)))
     for train, test in GroupKFold(groups).split(rows.seconds, groups=shaped.groups):
-        solved = solve(form, take(shaped.work, train), chip, rows.seconds[train], fixed)
+        solved = solve(form, take(shaped.work, train), chip, rows.seconds[train], fixed, 1)
         off = np.log(rows.seconds / form.time(shaped.work, chip, solved.params))
         result.analytic[test] = -off[test]
         result.residual[test] = -off[test]

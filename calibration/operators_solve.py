@@ -12,7 +12,7 @@ from analyzer.timing.kernels import Chip, Form
 from analyzer.timing.kernels.common import Array
 from analyzer.timing.rates import Parameter
 
-MOST_ROWS = 800
+MOST_ROWS = 400
 """Rows that a fit looks at; a dozen parameters do not gain from more."""
 NOISE = 0.08
 """Log error that different software versions differ by anyway."""
@@ -32,9 +32,16 @@ class Solved(NamedTuple):
 
 
 def solve(
-    form: Form, work: Any, chip: Chip, seconds: Array, fixed: Mapping[str, float], seed: int = 0
+    form: Form,
+    work: Any,
+    chip: Chip,
+    seconds: Array,
+    fixed: Mapping[str, float],
+    starts: int = STARTS,
+    seed: int = 0,
 ) -> Solved:
-    """The parameters that explain `seconds` best; 0-or-1 parameters are tried both ways."""
+    """The parameters that explain `seconds` best; 0-or-1 parameters are tried both ways, and
+    all from several starting points."""
     random = np.random.default_rng(seed)
     if len(seconds) > MOST_ROWS:
         chosen = random.choice(len(seconds), MOST_ROWS, replace=False)
@@ -51,7 +58,7 @@ def solve(
             random,
         )
         for setting in itertools.product((0.0, 1.0), repeat=len(switches))
-        for _ in range(STARTS)
+        for _ in range(starts)
     ]
     return min(tried, key=lambda solved: solved.cost)
 

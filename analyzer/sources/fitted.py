@@ -12,7 +12,7 @@ from analyzer.errors import ConfigError, InputError
 from analyzer.optable import OpTable
 from analyzer.sources.base import Answer, Context, Source
 from analyzer.sources.describe import Described, describe, features_of
-from analyzer.sources.operator_fit import OperatorFit, read_operator_fits
+from analyzer.sources.operator_fit import OperatorFit, catalog_fits, read_operator_fits
 from analyzer.sources.table import chip_of
 from analyzer.system import System
 from analyzer.timing.kernels import FORMS, Chip
@@ -75,11 +75,12 @@ def _time(fit: OperatorFit, described: Described, chip: Chip) -> tuple[Array, Ar
 
 
 def build(context: Context) -> Source:
-    """Options `residual`: `path` of exported operator fits, or `fits`; and `software`."""
+    """Options `residual`: `path` of exported operator fits, or `fits` (default: the catalog's,
+    which are forms without residuals); and `software`."""
     from analyzer.systems_catalog import load_system
 
     given = context.options.get("residual", {})
-    fits: Sequence[OperatorFit] = given.get("fits", ())
+    fits: Sequence[OperatorFit] = given.get("fits", catalog_fits())
     if "path" in given:
         fits = read_operator_fits(Path(given["path"]))
     software = str(given.get("software", ""))

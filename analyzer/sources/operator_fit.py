@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ class OperatorFit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     software: str
     kv_dtype: str = ""
     routing: str = ""
+    kernel: str = ""
+    """Which of the memory-bound kernels."""
     form: str
     params: dict[str, float]
     at_bound: tuple[str, ...] = ()
@@ -46,13 +49,26 @@ class OperatorFit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def name(self) -> str:
         """Device, class, format and software in one line."""
-        parts = (self.hardware, self.op, self.dtype, self.software, self.kv_dtype, self.routing)
+        parts = (
+            self.hardware, self.op, self.dtype, self.software,
+            self.kv_dtype, self.routing, self.kernel,
+        )  # fmt: skip
         return "|".join(parts).rstrip("|")
 
     @property
     def kernel_params(self) -> Any:
         """The parameters as the form's own struct."""
         return FORMS[self.form].params(**self.params)
+
+
+CATALOG = Path(__file__).parents[1] / "catalog" / "operators.json"
+"""Forms fitted on the project's own operator records, residuals left out."""
+
+
+@functools.cache
+def catalog_fits() -> tuple[OperatorFit, ...]:
+    """The fits that come with the project."""
+    return tuple(read_operator_fits(CATALOG))
 
 
 def read_operator_fits(path: Path) -> list[OperatorFit]:

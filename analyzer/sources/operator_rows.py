@@ -104,8 +104,8 @@ def _take_row(
 def _noted_text(name: str, noted: Mapping[str, str], row: Mapping[str, str], notes: str) -> str:
     if name == "software":
         return _software(noted, row, notes)
-    if name == "kernel":  # which elementwise kernel, of which campaign
-        return _kernel(notes)
+    if name == "kernel":
+        return _kernel(notes) if row["op"] in ("norm", "elementwise") else ""
     return noted.get(name, "")
 
 

@@ -189,7 +189,9 @@ def _stream(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     work = StreamWork(moved_B, np.ones_like(moved_B))
     features = _log2(tokens, width, moved_B)
     names = ("tokens", "width", "moved")
-    return Shaped(work, np.zeros_like(moved_B), moved_B, features, names, _group(width))
+    single = len(np.unique(width)) < 4  # then token counts are what can be held out
+    groups = _group(tokens) if single else _group(width)
+    return Shaped(work, np.zeros_like(moved_B), moved_B, features, names, groups)
 
 
 _SHAPERS: dict[str, Callable[[OperatorRows, Format, Chip], Shaped]] = {

@@ -19,7 +19,7 @@ from analyzer.optable import OpTable
 from analyzer.sources.base import Answer, Context, Source
 from analyzer.sources.describe import COORDINATES, Described, describe, scaled
 from analyzer.sources.neighbours import Cloud, cloud
-from analyzer.sources.operator_fit import OperatorFit
+from analyzer.sources.operator_fit import OperatorFit, catalog_fits
 from analyzer.sources.operator_rows import OperatorRows, read_operator_rows
 from analyzer.sources.operator_work import FORM_OF, format_of, shape_rows
 from analyzer.sources.physics import copies, gate
@@ -226,7 +226,8 @@ def own_records() -> list[Path]:
 
 def build(context: Context) -> Source:
     """Options `table`: `paths` of CSV files (default: the project's own) or `package` = framework
-    ("vllm", "sglang", "trtllm") of the installed aiconfigurator-core; `software`; `fits`."""
+    ("vllm", "sglang", "trtllm") of the installed aiconfigurator-core; `software`; `fits` (default:
+    the catalog's)."""
     given = context.options.get("table", {})
     remarks: dict[str, int] = {}
     if "package" in given:
@@ -238,5 +239,5 @@ def build(context: Context) -> Source:
         if not paths:
             raise ConfigError("table: no operator records here; give paths, or another source")
         rows = rows_of_system(read_operator_rows(paths), context.system, remarks)
-    software, fits = str(given.get("software", "")), given.get("fits", ())
-    return measured_table(rows, context.system, software, fits, remarks)
+    fits = given.get("fits", catalog_fits())
+    return measured_table(rows, context.system, str(given.get("software", "")), fits, remarks)

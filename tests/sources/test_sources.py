@@ -17,6 +17,7 @@ from analyzer.sources import Answer, Context, ladder, register, source_names, ti
 from analyzer.sources.describe import COORDINATES, describe
 from analyzer.sources.measured import Reading, Request, register_measurer
 from analyzer.sources.neighbours import LARGE, cloud
+from analyzer.sources.operator_fit import catalog_fits
 from analyzer.sources.operator_rows import NUMBERS, TEXT, OperatorRows
 from analyzer.sources.operator_work import shape_rows
 from analyzer.sources.systolic import SystolicArray, cycles
@@ -197,7 +198,7 @@ def test_the_residual_source_uses_its_fits() -> None:
     truth = float((1.1 * form.time(described.work, chip, form.params()))[0])
     assert timed.seconds[0] == pytest.approx(truth, rel=0.05)
     with pytest.raises(ConfigError, match="no operator fits for"):
-        ladder("residual", CONTEXT)
+        ladder("residual", replace(CONTEXT, options={"residual": {"fits": []}}))
 
 
 def test_the_measuring_hook_is_asked_once_per_shape() -> None:
@@ -302,3 +303,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     context = replace(CONTEXT, options={"table": {"paths": []}})
     with pytest.raises(ConfigError, match="no operator records"):
         ladder("table", context)
+
+
+def test_the_catalogs_forms_say_how_good_they_are() -> None:
+    fits = {fit.name: fit for fit in catalog_fits()}
+    assert len(fits) == len(catalog_fits()), "two fits of one class"
+    for hardware in ("A100-SXM4-80GB", "H100-SXM5-80GB", "H200-SXM", "RTX-PRO-6000-BSE"):
+        assert fits[f"{hardware}|gemm|bf16|vllm"].held_out_form < 0.1
+    assert all(fit.residual is None and fit.groups > 1 for fit in fits.values())
