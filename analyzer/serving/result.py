@@ -74,6 +74,7 @@ class Collector:
         self._keep = options.keep_requests
         self._slo = options.slo
         self._allowed = allowed_failures
+        self._sketching = False
         self._sketches = {name: Sketch() for name in METRICS}
 
     def done(self, times: RequestTimes) -> bool:
@@ -92,20 +93,30 @@ class Collector:
         self.input_tokens += times.input_tokens
         self.output_tokens += times.output_tokens
         self.cached_tokens += times.cached_tokens
-        tpot_s = times.tpot_s
-        self._sketches["ttft_s"].add(times.ttft_s)
-        self._sketches["e2e_s"].add(times.e2e_s)
-        self._sketches["queue_s"].add(times.admitted_s - times.arrival_s)
-        if tpot_s is not None:
-            self._sketches["tpot_s"].add(tpot_s)
+        if self.finished + self.refused > self._keep:
+            self._sketch(times)
         if self._slo is not None:
-            good = meets(self._slo, times.ttft_s, tpot_s, times.e2e_s)
+            good = meets(self._slo, times.ttft_s, times.tpot_s, times.e2e_s)
             self.good += good
             self.failed += not good
 
+    def _sketch(self, times: RequestTimes) -> None:
+        """More than can be kept: from here on distributions are sketched, the kept ones too."""
+        if not self._sketching:
+            self._sketching = True
+            for each in self.kept:
+                self._add(each)
+        self._add(times)
+
+    def _add(self, times: RequestTimes) -> None:
+        for name in METRICS if not times.refused else ():
+            value = _metric(times, name)
+            if value is not None:
+                self._sketches[name].add(value)
+
     def summary(self, name: str) -> Distribution | None:
         """Exact while all requests were kept, sketched after."""
-        if self.finished + self.refused > len(self.kept):
+        if self._sketching:
             return sketched(self._sketches[name])
         return distribution(
             value

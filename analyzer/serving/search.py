@@ -11,7 +11,9 @@ from analyzer.serving.cluster import Cluster
 from analyzer.serving.options import SimOptions
 from analyzer.serving.result import Collector, SimResult, gather
 from analyzer.serving.timers import StepTimer
-from analyzer.workload_arrivals import Constant, Gamma, Poisson
+from analyzer.workload_arrivals import AllAtOnce, Constant, Gamma, Poisson
+
+FIRST_LOOK = 256
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,9 +103,16 @@ def _probe(
 
 
 def _first_guess(options: SimOptions, timer: StepTimer) -> float:
-    """Rate at which one pass of the batch limit would be busy: only a start for the doubling."""
-    rate = getattr(options.load.arrivals, "rate_per_s", 1.0)
-    return float(rate)
+    """What comes out per second when everything comes at once: the search begins at half of it."""
+    few = min(options.load.requests or FIRST_LOOK, FIRST_LOOK)
+    load = msgspec.structs.replace(options.load, arrivals=AllAtOnce(), requests=few)
+    flood = msgspec.structs.replace(options, load=load, slo=None)
+    seen = Collector(flood)
+    cluster = Cluster(flood, timer, seen.done)
+    cluster.run()
+    if not seen.finished:
+        raise ConfigError("every request is longer than the engine takes")
+    return 0.5 * seen.finished / cluster.now_s
 
 
 def _check(options: SimOptions, attainment: float, tolerance: float) -> None:

@@ -21,6 +21,7 @@ from analyzer.errors import ConfigError
 from analyzer.serving.timers import StepLoad
 
 Floats = NDArray[np.float64]
+MOST_POINTS = 40_000
 
 
 class StepArrays(NamedTuple):
@@ -111,7 +112,9 @@ class TableTimer:
         `max_batch` sequences decode with `queries` tokens each, a step has at most `max_tokens`,
         a sequence at most `max_context` keys.
         """
-        line = _axis(max(max_tokens + max_batch * queries, 2), 1.015)
+        # Every whole number: linear layers run in tiles, so their time goes up in stairs.
+        longest = max(max_tokens + max_batch * queries, 2)
+        line = _axis(longest, 1.0 if longest <= MOST_POINTS else 1.002)
         tokens = _axis(max(max_tokens, 2), 1.12)
         batches = _axis(max(max_batch, 2), 1.12)
         contexts = _axis(max(max_context, 2), 1.5)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
 
 FIELDS = ("busy", "running", "waiting", "kv_blocks")
+Values = tuple[float, float, float, float]
 
 
 class Timeline:
@@ -14,39 +14,51 @@ class Timeline:
     def __init__(self, bins: int) -> None:
         self._bins = bins
         self.width_s = 1e-3
-        self._sums: NDArray[np.float64] = np.zeros((bins, len(FIELDS)))
         self.end_s = 0.0
+        # Plain lists: a step touches one bin, and numpy would cost more than the sums.
+        self._sums = [[0.0] * len(FIELDS) for _ in range(bins)]
 
-    def add(self, start_s: float, end_s: float, values: tuple[float, ...]) -> None:
+    def add(self, start_s: float, end_s: float, values: Values) -> None:
         """Add values (in the order of FIELDS) that held from `start_s` to `end_s`."""
         while end_s > self.width_s * self._bins:
             self._double()
         self.end_s = max(self.end_s, end_s)
         first = int(start_s / self.width_s)
         last = min(int(end_s / self.width_s), self._bins - 1)
-        row = np.asarray(values)
         if first >= last:
-            self._sums[last] += row * (end_s - start_s)
+            self._put(last, end_s - start_s, values)
             return
-        self._sums[first] += row * ((first + 1) * self.width_s - start_s)
-        self._sums[first + 1 : last] += row * self.width_s
-        self._sums[last] += row * (end_s - last * self.width_s)
+        self._put(first, (first + 1) * self.width_s - start_s, values)
+        for place in range(first + 1, last):
+            self._put(place, self.width_s, values)
+        self._put(last, end_s - last * self.width_s, values)
 
     def columns(self) -> dict[str, list[float]]:
         """Start of each bin (s) and the mean of each field in it."""
-        used = min(int(np.ceil(self.end_s / self.width_s)), self._bins)
-        starts = np.arange(used) * self.width_s
-        widths = np.minimum(self.end_s - starts, self.width_s)
-        means = self._sums[:used] / widths[:, None]
+        used = min(math.ceil(self.end_s / self.width_s), self._bins)
+        starts = [place * self.width_s for place in range(used)]
+        widths = [min(self.end_s - start, self.width_s) for start in starts]
         return {
-            "start_s": starts.tolist(),
-            **{name: means[:, place].tolist() for place, name in enumerate(FIELDS)},
+            "start_s": starts,
+            **{
+                name: [row[field] / width for row, width in zip(self._sums, widths, strict=False)]
+                for field, name in enumerate(FIELDS)
+            },
         }
 
+    def _put(self, place: int, seconds: float, values: Values) -> None:
+        row = self._sums[place]
+        row[0] += seconds * values[0]
+        row[1] += seconds * values[1]
+        row[2] += seconds * values[2]
+        row[3] += seconds * values[3]
+
     def _double(self) -> None:
-        half = -(-self._bins // 2)
-        padded = np.zeros((2 * half, len(FIELDS)))
-        padded[: self._bins] = self._sums
-        self._sums = np.zeros_like(self._sums)
-        self._sums[:half] = padded[0::2] + padded[1::2]
+        none = [0.0] * len(FIELDS)
+        pairs = [*self._sums, none] if self._bins % 2 else self._sums
+        merged = [
+            [a + b for a, b in zip(left, right, strict=True)]
+            for left, right in zip(pairs[0::2], pairs[1::2], strict=True)
+        ]
+        self._sums = merged + [list(none) for _ in range(self._bins - len(merged))]
         self.width_s *= 2
