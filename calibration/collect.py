@@ -83,7 +83,7 @@ def collect(records: Iterable[Record], only: str | None = None) -> Collected:
             asked = question(_completed(record), record.provenance.date)
             _refuse_foreign_cache(asked)
             _refuse_beyond_graphs(asked)
-            case = _case(asked, observed, record)
+            case = case_of(asked, observed, record.provenance.source)
         except InputError as error:
             left_out.append(LeftOut(record, str(error)))
             continue
@@ -161,7 +161,8 @@ def _refuse_beyond_graphs(asked: Question) -> None:
         )
 
 
-def _case(asked: Question, observed: tuple[float, float, float], record: Record) -> Case:
+def case_of(asked: Question, observed: tuple[float, float, float], campaign: str = "") -> Case:
+    """The case of a question and its times (NaN: not measured); InputError where it does not fit."""
     looped = asked.arrival.kind == "closed_loop"
     whole = _whole(asked.workload)
     memory_B = asked.system.device.memory_B * asked.engine.memory_share
@@ -181,7 +182,7 @@ def _case(asked: Question, observed: tuple[float, float, float], record: Record)
         group=asked.model.name,
         looped=looped,
         running=running,
-        campaign=record.provenance.source,
+        campaign=campaign,
     )
 
 
@@ -251,7 +252,7 @@ def _alike_prompts(members: list[tuple[Case, Record]], impossible: NDArray[np.bo
 
 
 def _weighted(cases: list[Case]) -> list[Case]:
-    """Models with many rows must not drown the others: weight falls with the root of their number."""
+    """Models with many rows must not drown the others: weight falls with the root of rows."""
     counts = Counter(case.group for case in cases)
     middle = float(np.median(list(counts.values())))
     return [case._replace(weight=(middle / counts[case.group]) ** 0.5) for case in cases]

@@ -207,13 +207,14 @@ def shipped_beliefs() -> Beliefs:
         found = load_calibration(system, engine)
         if found is not None and system != POOLED:
             learnt[system, engine] = {
-                name: _belief(name, rate.value, rate.low, rate.high, rate.data_share)
+                name: belief(name, rate.value, rate.low, rate.high, rate.data_share)
                 for name, rate in found.rates.items()
             }
     return learnt
 
 
-def _belief(name: str, value: float, low: float, high: float, share: float) -> Belief:
+def belief(name: str, value: float, low: float, high: float, share: float) -> Belief:
+    """What a calibration file says of a rate, in the fitting scale."""
     if name in LINEAR:
         return Belief(value, (high - low) / 3.29, share)
     return Belief(float(np.log(value)), float(np.log(high / low)) / 3.29, share)

@@ -1,0 +1,172 @@
+"""A few points of one's own: what they change in rates that never saw this model on this machine.
+
+The rates of a (system, engine) are the prior; those of one model on one's own machine lie around
+them. What rates cannot explain is a residual that is alike for similar rows, so a point also speaks
+for its neighbourhood. Both are normal, which makes the update a handful of matrix products, and
+says before anything is measured how much a point would teach (see `suggest.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer import precision
+from analyzer.calibrated import Calibration
+from analyzer.timing.rates import Rates
+from calibration.families import Belief
+from calibration.fit import Fit
+from calibration.parameters import GENERIC, Prior, bounds, to_rates
+from calibration.problem import Problem, predict
+from calibration.sensitivity import log_jacobian
+
+Array = NDArray[np.float64]
+
+
+class Habits(NamedTuple):
+    """Standard deviations in ln(time) of TTFT, TPOT and E2E, found by maximum likelihood on the
+    corpus: what a model left out differs in from what the others taught."""
+
+    rates: float
+    """Of a rate, in widths of its generic prior."""
+    constant: Array
+    """Of a residual that all rows share."""
+    local: Array
+    """Of a residual that only similar rows share."""
+    noise: Array
+    """Of a residual of one row alone."""
+
+
+SERVED = Habits(
+    0.6, np.array([0.2, 0.06, 0.06]), np.array([0.7, 0.2, 0.2]), np.array([0.2, 0.06, 0.06])
+)
+FIXED = Habits(
+    0.45, np.array([0.03, 0.02, 0.02]), np.array([0.1, 0.04, 0.04]), np.array([0.1, 0.05, 0.05])
+)
+REACH = {
+    "batch": 2.0,
+    "input_tokens": 1.5,
+    "output_tokens": 1.5,
+    "tp": 1.2,
+    "dp": 1.2,
+    "bits": 0.7,
+    "ep": 1.0,
+    "attention_dp": 1.0,
+}
+"""Over which distance, in ln, rows are alike."""
+ROUNDS = 4
+
+
+def own_priors(names: Iterable[str], known: dict[str, Belief], spread: float) -> list[Prior]:
+    """Beliefs about one's own rates: around what is known of the (system, engine)."""
+    made = []
+    for name in names:
+        generic = GENERIC[name]
+        belief = known.get(name, Belief(generic.centre, generic.width, 0.0))
+        width = float(np.hypot(belief.deviation, spread * generic.width))
+        made.append(Prior(name=name, centre=belief.point, width=width))
+    return made
+
+
+def habits_of(problem: Problem) -> Habits:
+    """How much rows of this kind may differ."""
+    return SERVED if any(case.looped for case in problem.cases) else FIXED
+
+
+class Own(NamedTuple):
+    """Rates and residuals learnt from a few points."""
+
+    priors: tuple[Prior, ...]
+    point: Array
+    """Rates in the fitting scale."""
+    rates: Rates
+    where: Array
+    """Coordinates of the points, and which metric each entry below is of."""
+    metric: NDArray[np.intp]
+    pull: Array
+    """What each measured entry adds to the residual of its neighbours."""
+    habits: Habits
+
+    def predict(self, problem: Problem) -> Array:
+        """Times of other cases, shape (cases, 3)."""
+        times = predict(problem, self.rates)
+        return np.asarray(times * np.exp(self.residual(problem)))
+
+    def residual(self, problem: Problem) -> Array:
+        """ln factor on the times of the rates, shape (cases, 3)."""
+        there = coordinates(problem)
+        alike = _alike(there, self.where)
+        found = np.zeros((len(there), 3))
+        for index in range(3):
+            mine = self.metric == index
+            shared = self.habits.constant[index] ** 2 + self.habits.local[index] ** 2 * alike
+            found[:, index] = shared[:, mine] @ self.pull[mine]
+        return found
+
+
+def learn(problem: Problem, priors: Sequence[Prior], habits: Habits | None = None) -> Own:
+    """Update `priors` by the measured entries of a problem of few cases."""
+    kind = habits_of(problem) if habits is None else habits
+    measured = np.isfinite(problem.observed)
+    centre = np.array([entry.centre for entry in priors])
+    spread = np.array([entry.width for entry in priors]) ** 2
+    low, high = bounds(priors)
+    metric = np.nonzero(measured)[1]
+    where = np.repeat(coordinates(problem), measured.sum(axis=1), axis=0)
+    beside = residual_covariance(where, metric, kind) + np.diag(kind.noise[metric] ** 2)
+    target = np.log(problem.observed[measured])
+    point, pull = np.clip(centre, low, high), np.zeros(len(target))
+    for _ in range(ROUNDS):
+        slope = log_jacobian(problem, priors, point)[measured]
+        times = np.log(predict(problem, to_rates(priors, point, Rates.default()))[measured])
+        whole = (slope * spread) @ slope.T + beside
+        pull = np.linalg.solve(whole, target - times + slope @ (point - centre))
+        point = np.clip(centre + spread * (slope.T @ pull), low, high)
+    rates = to_rates(priors, point, Rates.default())
+    return Own(tuple(priors), point, rates, where, metric, pull, kind)
+
+
+def residual_covariance(where: Array, metric: NDArray[np.intp], habits: Habits) -> Array:
+    """Covariance of what rates do not explain, between entries of `metric` at `where`."""
+    shared = habits.constant[metric] ** 2 + habits.local[metric] ** 2 * _alike(where, where)
+    same: Array = np.where(metric[:, None] == metric[None, :], shared, 0.0)
+    return same
+
+
+def coordinates(problem: Problem) -> Array:
+    """Where cases lie, in units of the distance over which rows are alike."""
+    rows = [
+        (
+            np.log(case.workload.batch / case.plan.dp),
+            np.log(max(case.workload.input_tokens, 1.0)),
+            np.log(max(case.workload.output_tokens, 1.0)),
+            np.log(case.plan.tp),
+            np.log(case.plan.dp),
+            np.log(precision.lookup(case.plan.weights).bits),
+            float(case.plan.ep > 1),
+            float(case.plan.attention_dp > 1),
+        )
+        for case in problem.cases
+    ]
+    return np.array(rows, dtype=np.float64) / np.array(list(REACH.values()))
+
+
+def _alike(first: Array, second: Array) -> Array:
+    squares = ((first[:, None, :] - second[None, :, :]) ** 2).sum(axis=-1)
+    return np.asarray(np.exp(-0.5 * squares))
+
+
+def beliefs_in(found: Calibration | Fit) -> dict[str, Belief]:
+    """What a calibration file or a fit says of each rate, in the fitting scale."""
+    from calibration.families import beliefs_of
+    from calibration.run import belief
+
+    if isinstance(found, Fit):
+        return beliefs_of(found)
+    return {
+        name: belief(name, rate.value, rate.low, rate.high, rate.data_share)
+        for name, rate in found.rates.items()
+    }
