@@ -20,7 +20,7 @@ SOFTENING = 0.05
 FARTHEST = 3.0
 """Octaves to the nearest measured shape beyond which nothing is said."""
 SLACK = 0.01
-LATTICE = 16.0
+LATTICE = 8.0
 """Steps per octave to which coordinates are rounded when very many shapes are asked for."""
 MANY = 4096
 LARGE = 4096
