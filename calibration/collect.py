@@ -162,7 +162,7 @@ def _refuse_beyond_graphs(asked: Question) -> None:
 
 
 def case_of(asked: Question, observed: tuple[float, float, float], campaign: str = "") -> Case:
-    """The case of a question and its times (NaN: not measured); InputError where it does not fit."""
+    """The case of a question and its times (NaN: not measured); InputError where it is too big."""
     looped = asked.arrival.kind == "closed_loop"
     whole = _whole(asked.workload)
     memory_B = asked.system.device.memory_B * asked.engine.memory_share

@@ -71,6 +71,16 @@ def own_priors(names: Iterable[str], known: dict[str, Belief], spread: float) ->
     return made
 
 
+def priors_around(system: str, engine: str, problem: Problem) -> list[Prior]:
+    """Beliefs about one's own rates, around the calibration that serves the system and engine."""
+    from analyzer.calibrated import find
+    from calibration.relevant import relevant
+
+    found = find(system, engine).calibration
+    known = {} if found is None else beliefs_in(found)
+    return own_priors(relevant(problem), known, habits_of(problem).rates)
+
+
 def habits_of(problem: Problem) -> Habits:
     """How much rows of this kind may differ."""
     return SERVED if any(case.looped for case in problem.cases) else FIXED
@@ -98,8 +108,10 @@ class Own(NamedTuple):
     def residual(self, problem: Problem) -> Array:
         """ln factor on the times of the rates, shape (cases, 3)."""
         there = coordinates(problem)
-        alike = _alike(there, self.where)
         found = np.zeros((len(there), 3))
+        if not len(self.where):
+            return found
+        alike = _alike(there, self.where)
         for index in range(3):
             mine = self.metric == index
             shared = self.habits.constant[index] ** 2 + self.habits.local[index] ** 2 * alike
@@ -155,6 +167,7 @@ def coordinates(problem: Problem) -> Array:
 
 
 def _alike(first: Array, second: Array) -> Array:
+    """1 for rows in the same place, 0 for rows far from each other."""
     squares = ((first[:, None, :] - second[None, :, :]) ** 2).sum(axis=-1)
     return np.asarray(np.exp(-0.5 * squares))
 

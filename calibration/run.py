@@ -7,7 +7,7 @@ shipped calibrations of its relatives, and takes a user's own measurements besid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +24,21 @@ from calibration.collect import Collected, Group, Key, collect
 from calibration.corpus import PERF_DIR, load_corpus
 from calibration.export import calibration as assemble
 from calibration.export import write
-from calibration.families import Belief, Beliefs, priors_for
+from calibration.families import Belief, Beliefs
 from calibration.intervals import Residuals, bands, pool, residuals, widening
-from calibration.parameters import LINEAR
+from calibration.parameters import LINEAR, Prior, selected
 from calibration.problem import METRICS
 from calibration.relevant import relevant
-from calibration.rounds import Fitted, Progress, first_round, run_jobs, second_round
+from calibration.rounds import (
+    Fitted,
+    Job,
+    Progress,
+    first_round,
+    kin_priors,
+    run_jobs,
+    second_round,
+    speaks_for_itself,
+)
 
 Array = NDArray[np.float64]
 
@@ -153,18 +162,29 @@ def calibrate_collected(
     collected: Collected,
     engine: str = "",
     progress: Progress | None = None,
+    priors_of: Callable[[Group], Sequence[Prior]] | None = None,
 ) -> list[Outcome]:
-    """Fit the groups of one system, by its catalog name, that are sorted out already."""
+    """Fit the groups of one system, by its catalog name, that are sorted out already.
+
+    Priors come from the shipped calibrations of relatives unless `priors_of` says others.
+    """
     chosen = {key: group for key, group in collected.groups.items() if engine in ("", key[1])}
     if not chosen:
         raise CalibrationError(_nothing(name, engine, collected))
-    shipped = shipped_beliefs()
-    jobs = [
-        (group, priors_for(relevant(group.problem), key, shipped), {})
-        for key, group in sorted(chosen.items())
-    ]
+    believed = _from_relatives(shipped_beliefs()) if priors_of is None else priors_of
+    jobs: list[Job] = [(group, believed(group), {}) for _, group in sorted(chosen.items())]
     done = run_jobs(jobs, "fitted", progress)
     return [_outcome(group, done[group.key]) for group, _, _ in jobs]
+
+
+def _from_relatives(shipped: Beliefs) -> Callable[[Group], Sequence[Prior]]:
+    def believed(group: Group) -> Sequence[Prior]:
+        names = relevant(group.problem)
+        if speaks_for_itself(group):
+            return selected(names)
+        return kin_priors(names, group.key, shipped)
+
+    return believed
 
 
 def _nothing(system: str, engine: str, collected: Collected) -> str:
@@ -205,7 +225,7 @@ def shipped_beliefs() -> Beliefs:
     learnt: dict[Key, dict[str, Belief]] = {}
     for system, engine in calibrations():
         found = load_calibration(system, engine)
-        if found is not None and system != POOLED:
+        if found is not None and not system.startswith(POOLED):
             learnt[system, engine] = {
                 name: belief(name, rate.value, rate.low, rate.high, rate.data_share)
                 for name, rate in found.rates.items()

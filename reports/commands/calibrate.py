@@ -24,6 +24,8 @@ from analyzer.records import Record, Scalar
 from reports.console import complain, show, write, write_json
 
 if TYPE_CHECKING:
+    from calibration.collect import Group, LeftOut
+    from calibration.parameters import Prior
     from calibration.run import Outcome
 
 DEFAULT_OUT = "plumbline-rates"
@@ -40,7 +42,7 @@ def declare(parser: ArgumentParser) -> None:
     own.add_argument("--model", default="", help="the model, where no column says it")
     own.add_argument("--tp", type=int, metavar="N", help="ranks, where no column says them")
     own.add_argument("--weights", default="", metavar="FORMAT", help="where no column says it")
-    own.add_argument("--only-own", action="store_true", help="leave published rows out")
+    own.add_argument("--only-own", action="store_true", help="the shipped calibration is the prior")
     plan = parser.add_argument_group("what to measure next")
     plan.add_argument("--suggest", type=int, metavar="N", help="choose N measurements")
     plan.add_argument("--devices", type=int, metavar="N", help="at most so many devices")
@@ -94,7 +96,8 @@ def _one(options: Namespace) -> None:
             raise ConfigError("--only-own needs --perf-dir or --records")
         data = Path(models) / "none" if options.only_own else PERF_DIR
         collected = gathered(options.system, own, data)
-    done = calibrate_collected(system.name, collected, engine)
+    around = _around if options.only_own else None
+    done = calibrate_collected(system.name, collected, engine, priors_of=around)
     written = [write_rates(one.calibration, folder) for one in done]
     if options.json:
         from reports.calibrate_text import as_document
@@ -108,17 +111,24 @@ def _one(options: Namespace) -> None:
     _print(system.name, done, collected.left_out, written, folder)
 
 
+def _around(group: Group) -> list[Prior]:
+    """Priors for one's own points alone: the calibration that served so far."""
+    from calibration.own import priors_around
+
+    return priors_around(group.system.name, group.engine, group.problem)
+
+
 def _print(
     system: str,
     done: Sequence[Outcome],
-    left_out: Sequence[object],
+    left_out: Sequence[LeftOut],
     written: list[Path],
     folder: Path,
 ) -> None:
     from reports.calibrate_text import opening, section
 
     used = sum(one.calibration.rows for one in done)
-    show(*opening(system, used, left_out))  # type: ignore[arg-type]
+    show(*opening(system, used, left_out))
     for one, path in zip(done, written, strict=True):
         show(*section(one, path))
     if Path(os.environ.get("PLUMBLINE_RATES", "")).resolve() != folder.resolve():
