@@ -14,8 +14,10 @@ from typing import NamedTuple
 import msgspec
 
 from analyzer.engines import ENGINES, engine
+from analyzer.errors import ConfigError
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.strict import decode_toml
+from analyzer.systems_catalog import load_system
 from analyzer.timing.rates import Rates
 
 FOLDER = Path(__file__).parent / "catalog" / "rates"
@@ -133,16 +135,20 @@ def find(system: str, engine_class: str, arrival: str = "static", family: str = 
     kin = [name for name in here if not asked or engine(name).family == family]
     if kin:
         best = max((_read(system, name) for name in kin), key=lambda c: _rank(c, arrival))
-        said = f"rates of {best.engine} on {system}" if not asked else (
-            f"{asked} was not measured on {system}: rates of {best.engine} stand in"
+        said = (
+            f"rates of {best.engine} on {system}"
+            if not asked
+            else (f"{asked} was not measured on {system}: rates of {best.engine} stand in")
         )
         return Found(best, (said,))
-    pooled = _pooled(asked, family)
+    pooled = _pooled(asked, family, _vendor(system))
     if pooled is not None:
         return Found(
             pooled,
-            (f"{system} is not calibrated for {asked or 'any engine'}: rates pooled over other "
-             f"systems that ran {pooled.engine}",),
+            (
+                f"{system} is not calibrated for {asked or 'any engine'}: rates pooled over other "
+                f"systems that ran {pooled.engine}",
+            ),
         )
     return Found(None, (f"uncalibrated: no measurements of {asked or 'any engine'} on {system}",))
 
@@ -154,13 +160,23 @@ def _rank(calibration: Calibration, arrival: str) -> tuple[bool, int]:
     return alike, calibration.rows
 
 
-def _pooled(asked: str, family: str) -> Calibration | None:
-    pooled = _on(POOLED)
-    if asked in pooled:
-        return _read(POOLED, asked)
-    kin = [name for name in ENGINES if name in pooled and ENGINES[name].family == family]
-    name = kin[-1] if kin else POOLED
-    return _read(POOLED, name) if name in pooled else None
+def _pooled(asked: str, family: str, vendor: str) -> Calibration | None:
+    """Rates of the engine class on other systems: the same vendor's first, then anybody's."""
+    kin = [name for name in reversed(ENGINES) if ENGINES[name].family == family]
+    for system in (f"{POOLED}-{vendor}", POOLED):
+        known = _on(system)
+        for name in (asked, *kin):
+            if name in known:
+                return _read(system, name)
+    return _read(POOLED, POOLED) if POOLED in _on(POOLED) else None
+
+
+def _vendor(system: str) -> str:
+    """Maker of a catalog system's devices; empty where a file described it."""
+    try:
+        return load_system(system).device.vendor.lower()
+    except ConfigError:
+        return ""
 
 
 def _folders() -> list[Path]:

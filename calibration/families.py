@@ -9,12 +9,14 @@ with that spread and its own uncertainty (empirical-Bayes shrinkage).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from analyzer.calibrated import POOLED
 from analyzer.engines import engine
+from analyzer.systems_catalog import load_system
 from calibration.fit import Fit
 from calibration.parameters import GENERIC, Prior
 
@@ -36,6 +38,7 @@ HARDWARE = frozenset(
         "link_eff",
     }
 )
+LEAST_SYSTEMS = 2
 LEAST_SHARE = 0.3
 """Relatives that hardly learnt a rate themselves have nothing to say about it."""
 
@@ -63,14 +66,28 @@ def beliefs_of(fit: Fit) -> dict[str, Belief]:
     }
 
 
-def priors_for(names: Iterable[str], key: Key, beliefs: Beliefs) -> list[Prior]:
-    """Priors of these rates for one (system, engine), from all others."""
-    return [_prior(name, key, beliefs) for name in names]
+def priors_for(
+    names: Iterable[str], key: Key, beliefs: Beliefs, vendor: str | None = None
+) -> list[Prior]:
+    """Priors of these rates for one (system, engine), from all others.
+
+    With a `vendor`, only systems of that vendor count where there are at least two of the engine.
+    """
+    near = {other: learnt for other, learnt in beliefs.items() if vendor_of(other[0]) == vendor}
+    enough = len({other[0] for other in near if other[1] == key[1]}) >= LEAST_SYSTEMS
+    chosen = near if vendor is not None and enough else beliefs
+    return [_prior(name, key, chosen) for name in names]
+
+
+@lru_cache(maxsize=256)
+def vendor_of(system: str) -> str:
+    """Who makes the system's devices, in lower case."""
+    return load_system(system).device.vendor.lower()
 
 
 def _prior(name: str, key: Key, beliefs: Beliefs) -> Prior:
     generic = GENERIC[name]
-    precision, weighted = 1.0 / generic.width**2, generic.centre / generic.width**2
+    points, weights = [generic.centre], [1.0 / generic.width**2]
     closest = generic.width
     for other, learnt in beliefs.items():
         spread = _spread(name, key, other)
@@ -79,11 +96,20 @@ def _prior(name: str, key: Key, beliefs: Beliefs) -> Prior:
             continue
         between = spread * generic.width
         closest = min(closest, between)
-        weight = 1.0 / (between**2 + belief.deviation**2)
-        precision, weighted = precision + weight, weighted + weight * belief.point
-    # however many relatives: one's own rate still differs from their mean by the spread between
-    width = float(np.sqrt(1.0 / precision + (closest**2 if closest < generic.width else 0.0)))
-    return Prior(name=name, centre=weighted / precision, width=min(width, generic.width))
+        points.append(belief.point)
+        weights.append(1.0 / (between**2 + belief.deviation**2))
+    # however many relatives: one's own rate still differs from theirs by the spread between
+    own = closest**2 if closest < generic.width else 0.0
+    width = min(float(np.sqrt(1.0 / sum(weights) + own)), generic.width)
+    return Prior(name=name, centre=_median(points, weights), width=width)
+
+
+def _median(points: list[float], weights: list[float]) -> float:
+    """Weighted median: one odd relative must not drag the others along."""
+    order = np.argsort(points)
+    ranked, shares = np.array(points)[order], np.array(weights)[order]
+    position = (np.cumsum(shares) - shares / 2) / shares.sum()
+    return float(np.interp(0.5, position, ranked))
 
 
 def _spread(name: str, key: Key, other: Key) -> float | None:

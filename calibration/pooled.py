@@ -14,7 +14,7 @@ from analyzer.calibrated import POOLED, Calibration, FittedRate
 from analyzer.timing.rates import Rates
 from calibration.collect import Group, Key
 from calibration.export import Z90, digest, rounded
-from calibration.families import Beliefs, beliefs_of, priors_for
+from calibration.families import LEAST_SYSTEMS, Beliefs, beliefs_of, priors_for, vendor_of
 from calibration.intervals import Residuals, bands, pool, residuals, widening
 from calibration.parameters import GENERIC, LINEAR, Prior, to_rates
 from calibration.problem import METRICS, predict
@@ -29,12 +29,13 @@ def unseen_systems(groups: Mapping[Key, Group], alone: Mapping[Key, Fitted]) -> 
     predicted = {}
     for key, group in groups.items():
         elsewhere = {other: belief for other, belief in learnt.items() if other[0] != key[0]}
-        predicted[key] = predict(group.problem, _rates(_priors(key[1], elsewhere)))
+        priors = _priors(key[1], elsewhere, vendor_of(key[0]))
+        predicted[key] = predict(group.problem, _rates(priors))
     return predicted
 
 
-def _priors(engine: str, learnt: Beliefs) -> list[Prior]:
-    return priors_for(GENERIC, (POOLED, engine), learnt)
+def _priors(engine: str, learnt: Beliefs, vendor: str | None) -> list[Prior]:
+    return priors_for(GENERIC, (POOLED, engine), learnt, vendor)
 
 
 def _rates(priors: list[Prior]) -> Rates:
@@ -56,10 +57,19 @@ def stand_ins(
     }
     factors = {metric: widening([own]) for metric, own in everyone.items()}
     classes = sorted({engine for _, engine in groups})
+    wanted = [*((name, None) for name in (*classes, POOLED)), *_vendor_classes(groups)]
     return [
-        _stand_in(name, groups, learnt, missed, everyone, factors, command)
-        for name in (*classes, POOLED)
+        _stand_in(name, vendor, groups, learnt, missed, everyone, factors, command)
+        for name, vendor in wanted
     ]
+
+
+def _vendor_classes(groups: Mapping[Key, Group]) -> list[tuple[str, str]]:
+    """Engine classes that at least two systems of one vendor ran."""
+    systems: dict[tuple[str, str], set[str]] = {}
+    for system, engine in groups:
+        systems.setdefault((engine, vendor_of(system)), set()).add(system)
+    return sorted(pair for pair, names in systems.items() if len(names) >= LEAST_SYSTEMS)
 
 
 def _residuals(group: Group, predicted: Array) -> list[Residuals]:
@@ -70,6 +80,7 @@ def _residuals(group: Group, predicted: Array) -> list[Residuals]:
 
 def _stand_in(
     engine: str,
+    vendor: str | None,
     groups: Mapping[Key, Group],
     learnt: Beliefs,
     missed: Mapping[Key, list[Residuals]],
@@ -77,13 +88,15 @@ def _stand_in(
     factors: Mapping[str, float],
     command: str,
 ) -> Calibration:
-    members = [key for key in groups if engine in (POOLED, key[1])]
+    members = [
+        key for key in groups if engine in (POOLED, key[1]) and vendor in (None, vendor_of(key[0]))
+    ]
     own = [pool([("/".join(key), missed[key][i]) for key in members]) for i in range(len(METRICS))]
     records = [record for key in members for record in groups[key].records]
-    priors = _priors(engine, learnt)
+    priors = _priors(engine, learnt, vendor)
     rates = {entry.name: _rate(entry) for entry in priors}
     return Calibration(
-        system=POOLED,
+        system=POOLED if vendor is None else f"{POOLED}-{vendor}",
         engine=engine,
         rows=len(records),
         models=len({name for key in members for name in groups[key].problem.groups}),

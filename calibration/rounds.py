@@ -1,4 +1,4 @@
-"""All systems together: fit each alone, then each again with priors from its relatives.
+"""All systems together: fit each alone, then those of few models with their relatives' priors.
 
 The second round's held-out fits take their priors only from relatives' fits that left the same
 model out, so that a held-out model is unknown to everything that predicts it.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from analyzer.timing.rates import Rates
 from calibration.collect import Group, Key
-from calibration.families import Belief, Beliefs, beliefs_of, priors_for
+from calibration.families import Belief, Beliefs, beliefs_of, priors_for, vendor_of
 from calibration.fit import Fit, fit
 from calibration.holdout import HeldOut, leave_one_out
 from calibration.parameters import Prior, selected
@@ -41,17 +41,35 @@ def first_round(groups: dict[Key, Group], progress: Progress | None = None) -> d
 def second_round(
     groups: dict[Key, Group], alone: dict[Key, Fitted], progress: Progress | None = None
 ) -> dict[Key, Fitted]:
-    """Each group with priors from all others."""
+    """Groups of few models once more, with priors from all others."""
+    done = {key: alone[key] for key, group in groups.items() if speaks_for_itself(group)}
     jobs: list[Job] = []
     for key, group in groups.items():
+        if key in done:
+            continue
         names = relevant(group.problem)
         everything = {other: beliefs_of(done.fit) for other, done in alone.items()}
         without = {
-            name: priors_for(names, key, beliefs_without(alone, name))
+            name: kin_priors(names, key, beliefs_without(alone, name))
             for name in sorted(set(group.problem.groups))
         }
-        jobs.append((group, priors_for(names, key, everything), without))
-    return run_jobs(jobs, "with kin", progress)
+        jobs.append((group, kin_priors(names, key, everything), without))
+    again = run_jobs(jobs, "with kin", progress)
+    return {key: done.get(key) or again[key] for key in groups}
+
+
+OWN_MODELS = 4
+"""With so many models of its own a (system, engine) is better off without its relatives' word."""
+
+
+def speaks_for_itself(group: Group) -> bool:
+    """Enough models for generic priors to do."""
+    return len(set(group.problem.groups)) >= OWN_MODELS
+
+
+def kin_priors(names: list[str], key: Key, learnt: Beliefs) -> list[Prior]:
+    """Priors from relatives, those of the same vendor first."""
+    return priors_for(names, key, learnt, vendor_of(key[0]))
 
 
 def beliefs_without(alone: dict[Key, Fitted], model: str) -> Beliefs:
