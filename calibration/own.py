@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from analyzer import precision
 from analyzer.calibrated import Calibration
+from analyzer.counting.parameters import count_parameters
 from analyzer.timing.rates import Rates
 from calibration.families import Belief
 from calibration.fit import Fit
@@ -47,6 +49,7 @@ FIXED = Habits(
     0.45, np.array([0.03, 0.02, 0.02]), np.array([0.1, 0.04, 0.04]), np.array([0.1, 0.05, 0.05])
 )
 REACH = {
+    "model": 0.7,
     "batch": 2.0,
     "input_tokens": 1.5,
     "output_tokens": 1.5,
@@ -57,7 +60,8 @@ REACH = {
     "attention_dp": 1.0,
 }
 """Over which distance, in ln, rows are alike."""
-ROUNDS = 4
+EFFORT = 25
+EDGE = 1e-6
 
 
 def own_priors(names: Iterable[str], known: dict[str, Belief], spread: float) -> list[Prior]:
@@ -124,19 +128,31 @@ def learn(problem: Problem, priors: Sequence[Prior], habits: Habits | None = Non
     kind = habits_of(problem) if habits is None else habits
     measured = np.isfinite(problem.observed)
     centre = np.array([entry.centre for entry in priors])
-    spread = np.array([entry.width for entry in priors]) ** 2
+    width = np.array([entry.width for entry in priors])
     low, high = bounds(priors)
     metric = np.nonzero(measured)[1]
     where = np.repeat(coordinates(problem), measured.sum(axis=1), axis=0)
     beside = residual_covariance(where, metric, kind) + np.diag(kind.noise[metric] ** 2)
+    root = np.linalg.cholesky(beside)
     target = np.log(problem.observed[measured])
-    point, pull = np.clip(centre, low, high), np.zeros(len(target))
-    for _ in range(ROUNDS):
-        slope = log_jacobian(problem, priors, point)[measured]
-        times = np.log(predict(problem, to_rates(priors, point, Rates.default()))[measured])
-        whole = (slope * spread) @ slope.T + beside
-        pull = np.linalg.solve(whole, target - times + slope @ (point - centre))
-        point = np.clip(centre + spread * (slope.T @ pull), low, high)
+
+    def misses(point: Array) -> Array:
+        times = predict(problem, to_rates(priors, point, Rates.default()))
+        return np.asarray(target - np.log(times[measured]))
+
+    def whitened(point: Array) -> Array:
+        apart = np.linalg.solve(root, misses(point))
+        return np.concatenate((apart, (point - centre) / width))
+
+    def slope(point: Array) -> Array:
+        moved = log_jacobian(problem, priors, point)[measured]
+        return np.concatenate((-np.linalg.solve(root, moved), np.diag(1.0 / width)))
+
+    start = np.clip(centre, low + EDGE, high - EDGE)
+    point = least_squares(
+        whitened, start, slope, (low, high), x_scale=width, max_nfev=EFFORT, ftol=1e-3, xtol=1e-3
+    ).x
+    pull = np.linalg.solve(beside, misses(point))
     rates = to_rates(priors, point, Rates.default())
     return Own(tuple(priors), point, rates, where, metric, pull, kind)
 
@@ -144,14 +160,15 @@ def learn(problem: Problem, priors: Sequence[Prior], habits: Habits | None = Non
 def residual_covariance(where: Array, metric: NDArray[np.intp], habits: Habits) -> Array:
     """Covariance of what rates do not explain, between entries of `metric` at `where`."""
     shared = habits.constant[metric] ** 2 + habits.local[metric] ** 2 * _alike(where, where)
-    same: Array = np.where(metric[:, None] == metric[None, :], shared, 0.0)
-    return same
+    return np.asarray(np.where(metric[:, None] == metric[None, :], shared, 0.0))
 
 
 def coordinates(problem: Problem) -> Array:
     """Where cases lie, in units of the distance over which rows are alike."""
+    sizes = {case.model.name: float(count_parameters(case.model).active) for case in problem.cases}
     rows = [
         (
+            np.log(sizes[case.model.name]),
             np.log(case.workload.batch / case.plan.dp),
             np.log(max(case.workload.input_tokens, 1.0)),
             np.log(max(case.workload.output_tokens, 1.0)),
