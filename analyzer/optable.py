@@ -138,10 +138,8 @@ def stack(ops: Sequence[Op], repeats: Sequence[Number] | None = None) -> OpTable
     plain = _scalars(values)
     if plain is not None:
         return _table(values, plain, ())
-    shapes = [np.broadcast_shapes(*map(np.shape, row)) for row in _rows(values)]
-    shape = np.broadcast_shapes(*shapes)
-    columns = _Columns(values, len(shape))
-    return _table(values, columns, shape, _blocks(values, shapes, shape))
+    columns = _Columns(values)
+    return _table(values, columns, columns.shape, _blocks(values, columns.shape))
 
 
 Columns = dict[str, NDArray[np.float64]]
@@ -179,15 +177,17 @@ def _rows(values: Values) -> Iterator[tuple[Number, ...]]:
 class _Columns(Columns):
     """Columns that are laid out when they are first read."""
 
-    def __init__(self, values: Values, axes: int) -> None:
+    def __init__(self, values: Values, axes: int = 0) -> None:
         super().__init__()
-        self._values, self._axes = values, axes
+        self._values = values
+        self._own = {field: _own_shape(values[field]) for field in COLUMNS}
+        self.shape = np.broadcast_shapes((1,) * axes, *set(self._own.values()))
 
     def __missing__(self, field: str) -> NDArray[np.float64]:
         if field not in COLUMNS:
             raise KeyError(field)
-        values = self._values[field]
-        column = self[field] = _column(values, _own_shape(values), self._axes)
+        column = _column(self._values[field], self._own[field], len(self.shape))
+        self[field] = column
         return column
 
     def __iter__(self) -> Iterator[str]:
@@ -205,25 +205,24 @@ class _Columns(Columns):
         return [self[field] for field in COLUMNS]
 
 
-def _blocks(
-    values: Values, shapes: list[tuple[int, ...]], shape: tuple[int, ...]
-) -> tuple[OpTable, ...]:
+def _blocks(values: Values, shape: tuple[int, ...]) -> tuple[OpTable, ...]:
     """Rows that vary along few axes, and the others; empty where that is not worth while."""
     size = math.prod(shape)
     if size < _WORTH_SPLITTING:
         return ()
+    shapes = [_own_shape(row) for row in _rows(values)]
     narrow = [index for index, own in enumerate(shapes) if 2 * math.prod(own) <= size]
     wide = [index for index, own in enumerate(shapes) if 2 * math.prod(own) > size]
     union = np.broadcast_shapes(*(shapes[index] for index in narrow))
     if not narrow or not wide or 2 * math.prod(union) > size:
         return ()
-    return tuple(_block(values, rows, shapes, len(shape)) for rows in (narrow, wide))
+    return tuple(_block(values, rows, len(shape)) for rows in (narrow, wide))
 
 
-def _block(values: Values, rows: list[int], shapes: list[tuple[int, ...]], axes: int) -> OpTable:
+def _block(values: Values, rows: list[int], axes: int) -> OpTable:
     chosen = {name: tuple(column[row] for row in rows) for name, column in values.items()}
-    own = np.broadcast_shapes(*(shapes[row] for row in rows))
-    return _table(chosen, _Columns(chosen, axes), (1,) * (axes - len(own)) + own)
+    columns = _Columns(chosen, axes)
+    return _table(chosen, columns, columns.shape)
 
 
 def _own_shape(values: tuple[Number, ...]) -> tuple[int, ...]:

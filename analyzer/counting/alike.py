@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from analyzer.model import Kind, Layer, Model
 
@@ -16,34 +16,34 @@ T = TypeVar("T")
 Times = tuple[tuple[T, int], ...]
 
 
-class _Same:
+class Same:
     """A key that equals only keys of the very same object."""
 
     __slots__ = ("value",)
 
-    def __init__(self, value: tuple[Layer, ...]) -> None:
+    def __init__(self, value: Any) -> None:
         self.value = value
 
     def __hash__(self) -> int:
         return id(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
+        return isinstance(other, Same) and self.value is other.value
 
 
 def layers_of(model: Model, layers: slice | None) -> Times[Layer]:
     """Distinct layers of a stage and how often each occurs."""
-    return _distinct_layers(_Same(model.layers), *_ends(layers))
+    return _distinct_layers(Same(model.layers), *_ends(layers))
 
 
 def mixers_of(model: Model, layers: slice | None) -> Times[Kind]:
     """Distinct mixers of a stage and how often each occurs."""
-    return _distinct_mixers(_Same(model.layers), *_ends(layers))
+    return _distinct_mixers(Same(model.layers), *_ends(layers))
 
 
 def stored_of(model: Model, layers: slice | None) -> Times[Layer]:
     """Layers of a stage with weights of their own, see `stored`."""
-    return _stored(_Same(model.layers), *_ends(layers))
+    return _stored(Same(model.layers), *_ends(layers))
 
 
 def _ends(layers: slice | None) -> tuple[int | None, int | None]:
@@ -51,12 +51,12 @@ def _ends(layers: slice | None) -> tuple[int | None, int | None]:
 
 
 @lru_cache(maxsize=1024)
-def _distinct_layers(key: _Same, start: int | None, stop: int | None) -> Times[Layer]:
+def _distinct_layers(key: Same, start: int | None, stop: int | None) -> Times[Layer]:
     return counted(key.value[start:stop])
 
 
 @lru_cache(maxsize=1024)
-def _distinct_mixers(key: _Same, start: int | None, stop: int | None) -> Times[Kind]:
+def _distinct_mixers(key: Same, start: int | None, stop: int | None) -> Times[Kind]:
     found = [
         mixer
         for layer in key.value[start:stop]
@@ -67,7 +67,7 @@ def _distinct_mixers(key: _Same, start: int | None, stop: int | None) -> Times[K
 
 
 @lru_cache(maxsize=1024)
-def _stored(key: _Same, start: int | None, stop: int | None) -> Times[Layer]:
+def _stored(key: Same, start: int | None, stop: int | None) -> Times[Layer]:
     return stored(key.value[start:stop])
 
 

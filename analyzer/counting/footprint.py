@@ -6,7 +6,11 @@ layout or the lengths are. Cached keys, values and states are in `cache`.
 
 from __future__ import annotations
 
-from analyzer.counting.alike import counted, layers_of, stored, stored_of
+from functools import lru_cache
+
+import numpy as np
+
+from analyzer.counting.alike import Same, counted, layers_of, stored, stored_of
 from analyzer.counting.context import Layout, Segment, Step
 from analyzer.counting.embedding import projections
 from analyzer.counting.layers import count_layer, layer_operators
@@ -35,11 +39,27 @@ def weights_B(
     layers whose weights are another's, stored once; and a head tied to an embedding beside it.
     `with_prediction` adds the multi-token-prediction layers. Active adapters are included.
     """
+    start, stop = (None, None) if layers is None else (layers.start, layers.stop)
+    varies = any(isinstance(value, np.ndarray) for value in layout)
+    count = _weights_B if varies else _remembered_B
+    return count(Same(model), layout, start, stop, with_embedding, with_head, with_prediction)
+
+
+def _weights_B(
+    key: Same,
+    layout: Layout,
+    start: int | None,
+    stop: int | None,
+    with_embedding: bool,
+    with_head: bool,
+    with_prediction: bool,
+) -> Number:
+    model: Model = key.value
+    layers = slice(start, stop)
     work = survey(model, _EVERYTHING, layout)
     held, every = stored_of(model, layers), layers_of(model, layers)
     if with_prediction:
-        chosen = model.layers if layers is None else model.layers[layers]
-        more = (*chosen, *model.prediction_layers)
+        more = (*model.layers[layers], *model.prediction_layers)
         held, every = stored(more), counted(more)
     total = sum(_layer_B(work, layer, times) for layer, times in held)
     for layer, times in every:
@@ -50,6 +70,10 @@ def weights_B(
     if with_head:
         total = total + _head_B(work, matrix=not (model.tied_embeddings and with_embedding))
     return total
+
+
+_remembered_B = lru_cache(maxsize=512)(_weights_B)
+"""A model's weights under one plan are asked for again and again."""
 
 
 def _layer_B(work: Work, layer: Layer, times: int) -> Number:
