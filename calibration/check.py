@@ -18,10 +18,11 @@ from analyzer.timing.rates import Rates
 from calibration.collect import Collected, Key, collect
 from calibration.corpus import PERF_DIR, load_corpus
 from calibration.export import digest
-from calibration.families import beliefs_of, priors_for
+from calibration.families import beliefs_of
 from calibration.fit import Fit, fit
 from calibration.parameters import LINEAR, selected
 from calibration.relevant import relevant
+from calibration.rounds import kin_priors, speaks_for_itself
 
 REFITTED: tuple[Key, ...] = (
     ("Gaudi2", "optimum-habana"),
@@ -51,7 +52,7 @@ def check(refitted: Sequence[Key] = REFITTED) -> list[Drift]:
 
 def shipped_keys() -> set[Key]:
     """(system, engine) of every shipped calibration that has data of its own."""
-    return {key for key in calibrations() if key[0] != POOLED}
+    return {key for key in calibrations() if not key[0].startswith(POOLED)}
 
 
 def data_drifts(collected: Collected) -> list[Drift]:
@@ -84,14 +85,17 @@ def refit_drifts(collected: Collected, key: Key) -> list[Drift]:
 
 
 def refit(collected: Collected, key: Key) -> Fit:
-    """The fit of one group as `calibrate_all` makes it: relatives alone, then with them."""
+    """The fit of one group as `calibrate_all` makes it: alone, or with its relatives' priors."""
+    group = collected.groups[key]
+    names = relevant(group.problem)
+    if speaks_for_itself(group):
+        return fit(group.problem, selected(names), Rates.default())
     relatives = [other for other in collected.groups if other != key and _kin(other, key)]
     learnt = {}
     for other in relatives:
         problem = collected.groups[other].problem
         learnt[other] = beliefs_of(fit(problem, selected(relevant(problem)), Rates.default()))
-    problem = collected.groups[key].problem
-    return fit(problem, priors_for(relevant(problem), key, learnt), Rates.default())
+    return fit(group.problem, kin_priors(names, key, learnt), Rates.default())
 
 
 def _kin(other: Key, key: Key) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from analyzer.calibrated import POOLED
 from analyzer.engines import engine
+from analyzer.errors import ConfigError
 from analyzer.systems_catalog import load_system
 from calibration.fit import Fit
 from calibration.parameters import GENERIC, Prior
@@ -81,8 +82,11 @@ def priors_for(
 
 @lru_cache(maxsize=256)
 def vendor_of(system: str) -> str:
-    """Who makes the system's devices, in lower case."""
-    return load_system(system).device.vendor.lower()
+    """Who makes the system's devices, in lower case; empty where no catalog knows it."""
+    try:
+        return load_system(system).device.vendor.lower()
+    except ConfigError:
+        return ""
 
 
 def _prior(name: str, key: Key, beliefs: Beliefs) -> Prior:

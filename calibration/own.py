@@ -133,7 +133,7 @@ def learn(problem: Problem, priors: Sequence[Prior], habits: Habits | None = Non
     metric = np.nonzero(measured)[1]
     where = np.repeat(coordinates(problem), measured.sum(axis=1), axis=0)
     beside = residual_covariance(where, metric, kind) + np.diag(kind.noise[metric] ** 2)
-    root = np.linalg.cholesky(beside)
+    root = np.asarray(np.linalg.cholesky(beside), dtype=np.float64)
     target = np.log(problem.observed[measured])
 
     def misses(point: Array) -> Array:
@@ -152,7 +152,7 @@ def learn(problem: Problem, priors: Sequence[Prior], habits: Habits | None = Non
     point = least_squares(
         whitened, start, slope, (low, high), x_scale=width, max_nfev=EFFORT, ftol=1e-3, xtol=1e-3
     ).x
-    pull = np.linalg.solve(beside, misses(point))
+    pull = np.asarray(np.linalg.solve(beside, misses(point)), dtype=np.float64)
     rates = to_rates(priors, point, Rates.default())
     return Own(tuple(priors), point, rates, where, metric, pull, kind)
 
@@ -180,7 +180,7 @@ def coordinates(problem: Problem) -> Array:
         )
         for case in problem.cases
     ]
-    return np.array(rows, dtype=np.float64) / np.array(list(REACH.values()))
+    return np.asarray(np.array(rows, dtype=np.float64) / np.array(list(REACH.values())))
 
 
 def _alike(first: Array, second: Array) -> Array:

@@ -26,7 +26,7 @@ from calibration.export import calibration as assemble
 from calibration.export import write
 from calibration.families import Belief, Beliefs
 from calibration.intervals import Residuals, bands, pool, residuals, widening
-from calibration.parameters import LINEAR, Prior, selected
+from calibration.parameters import LINEAR, Prior, selected, selected
 from calibration.problem import METRICS
 from calibration.relevant import relevant
 from calibration.rounds import (
@@ -221,7 +221,7 @@ def _borrowed(group: Group, have: set[str]) -> list[Band]:
 
 
 def shipped_beliefs() -> Beliefs:
-    """What the shipped calibrations learnt."""
+    """What the calibrations at hand learnt, shipped and one's own."""
     learnt: dict[Key, dict[str, Belief]] = {}
     for system, engine in calibrations():
         found = load_calibration(system, engine)
