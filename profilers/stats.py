@@ -50,6 +50,7 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def median(values: Sequence[float]) -> float:
+    """The middle value, in the unit of the values."""
     return quantile(sorted(values), 0.5)
 
 

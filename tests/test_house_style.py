@@ -111,9 +111,16 @@ def test_input_is_checked_by_errors_not_by_assertions() -> None:
         f"{name(path)}:{node.lineno}"
         for path in CODE
         for node in ast.walk(tree(path))
-        if isinstance(node, ast.Assert)
+        if isinstance(node, ast.Assert) and not _narrows(node.test)
     ]
     assert not guilty
+
+
+def _narrows(test: ast.expr) -> bool:
+    """`isinstance(x, T)` and `x is not None` tell the type checker what the author knows."""
+    if isinstance(test, ast.Call):
+        return ast.unparse(test.func) == "isinstance"
+    return isinstance(test, ast.Compare) and ast.unparse(test).endswith(" is not None")
 
 
 def test_nothing_is_left_for_later() -> None:
