@@ -26,7 +26,7 @@ from calibration.export import calibration as assemble
 from calibration.export import write
 from calibration.families import Belief, Beliefs
 from calibration.intervals import Residuals, bands, pool, residuals, widening
-from calibration.parameters import LINEAR, Prior, selected, selected
+from calibration.parameters import LINEAR, Prior, selected
 from calibration.problem import METRICS
 from calibration.relevant import relevant
 from calibration.rounds import (
