@@ -121,7 +121,7 @@ def test_an_unmeasured_system_says_which_measurement_is_missing() -> None:
 
 
 def test_an_unknown_engine_names_those_that_were_measured() -> None:
-    with pytest.raises(CalibrationError, match="llama.cpp"):
+    with pytest.raises(CalibrationError, match=r"llama\.cpp"):
         calibrate("RTX3090", "llama-cpp")
 
 

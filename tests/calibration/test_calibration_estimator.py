@@ -24,8 +24,8 @@ def _table() -> tuple[pd.DataFrame, np.ndarray]:
     problem = measured(asked, noise=0.01, seed=6)
     rows = [
         {
-            "hardware": s.hardware, "model": s.model, "engine": s.engine, "tp": s.tp, "gpus": s.gpus,
-            "weight_precision": s.weight_precision, "batch_or_concurrency": s.concurrency,
+            "hardware": s.hardware, "model": s.model, "engine": s.engine, "tp": s.tp,
+            "gpus": s.gpus, "weight_precision": s.weight_precision, "batch_or_concurrency": s.concurrency,
             "arrival": "static batch", "input_tokens": s.input_tokens,
             "output_tokens": s.output_tokens, "anything_else": 1,
         }

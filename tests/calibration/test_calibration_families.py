@@ -1,4 +1,4 @@
-"""A new system leans on its relatives while its own data are few, and no longer when they are many."""
+"""A new system leans on its relatives while its own data are few, and not when they are many."""
 
 from __future__ import annotations
 
