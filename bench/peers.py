@@ -18,7 +18,7 @@ def genz() -> Figure | None:
         from GenZ import decode_moddeling, prefill_moddeling
 
         shared = {
-            "model": "meta-llama/meta-llama-3-70b",
+            "model": "meta-llama/Llama-3.1-70B",
             "batch_size": WORK.batch,
             "input_tokens": WORK.input_tokens,
             "system_name": "H100_GPU",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("analyzer", "calibration", "profilers", "reports")
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
-WRITERS = ("reports/console.py", "__main__.py")
+WRITERS = ("reports/console.py", "__main__.py", "_worker.py")
 """The only modules that write to the terminal, by the end of their path."""
 WORKERS = "profilers/"
 """Worker processes speak to their parent over standard output."""
