@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from analyzer.counting import count
 from analyzer.counting.context import Segment, Step
-from analyzer.errors import ConfigError
+from analyzer.errors import CapacityError, ConfigError
+from analyzer.memory import memory
 from analyzer.phases import Laid
 from analyzer.serving.options import EngineOptions
 from analyzer.serving.tables import StepArrays, TableTimer
 from analyzer.timing.machine import Machine
 from analyzer.timing.rates import Rates
 from analyzer.timing.roofline import time_step
+from analyzer.workload import Workload
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +37,27 @@ def step_timer(laid: Laid, on: Machine, rates: Rates, engine: EngineOptions) -> 
         max_context=engine.max_model_tokens,
         queries=1 + (engine.speculation.tokens if engine.speculation else 0),
     )
+
+
+def kv_blocks(laid: Laid, memory_B: float, share: float, engine: EngineOptions) -> int:
+    """KV blocks that one replica has beside weights and activations, as an engine finds out.
+
+    `memory_B` is one device's memory and `share` what of it the engine uses. An engine's own count,
+    read from its log, is always better. Raises CapacityError if not even one block is left.
+    """
+    tokens = float(engine.max_batched_tokens)
+    used = memory(laid, Workload(batch=1.0, input_tokens=tokens, output_tokens=1.0))
+    token_B = float(used.kv_B) / (tokens + 1.0)
+    if token_B == 0.0:
+        raise CapacityError(f"{laid.model.name} keeps no cache that grows; give kv_blocks")
+    free_B = memory_B * share - float(used.total_B) + float(used.kv_B)
+    blocks = int(free_B // (token_B * engine.block_tokens))
+    if blocks < 1:
+        raise CapacityError(
+            f"{laid.model.name} leaves no memory for a KV cache: {memory_B * share / 1e9:.1f} GB "
+            f"hold the weights and activations only with {-free_B / 1e9:.1f} GB more; raise tp"
+        )
+    return blocks
 
 
 class ExactSteps:

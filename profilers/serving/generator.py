@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from urllib.parse import urlsplit
@@ -57,6 +58,7 @@ class Generator:
         self._encode = msgspec.json.Encoder().encode
         self._head = _head(target)
         self._idle: list[Connection] = []
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._open: set[Exchange] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._specs: dict[int, RequestSpec] = {}
@@ -89,8 +91,7 @@ class Generator:
             gc.enable()
             heart.cancel()
             stopper.cancel()
-            for connection in self._idle:
-                connection.close()
+            await self._hang_up()
         return RunLog(
             outcomes=tuple(sorted(self._outcomes, key=lambda outcome: outcome.number)),
             loop_lag_s=tuple(self._lags),
@@ -98,6 +99,15 @@ class Generator:
             duration_s=self._loop.time() - self._start,
             interrupted=self._stop.is_set(),
         )
+
+    async def _hang_up(self) -> None:
+        """Close every connection, and let the loop finish closing them."""
+        for connection in tuple(self._connections):
+            connection.close()
+        for task in tuple(self._connecting):
+            task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def _schedule(self) -> None:
         """Open loop: each request at its moment; the request is made ready before it."""
@@ -185,12 +195,17 @@ class Generator:
         task.add_done_callback(self._connecting.discard)
         exchange.abort = partial(_cancel, task)
 
+    def _new_connection(self) -> Connection:
+        connection = Connection(self._idle.append)
+        self._connections.add(connection)
+        return connection
+
     async def _connect(self, exchange: Exchange) -> None:
         parts = urlsplit(self._target.url)
         secure = parts.scheme == "https"
         try:
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self._idle.append),
+                self._new_connection,
                 parts.hostname or "",
                 parts.port or (443 if secure else 80),
                 ssl=ssl.create_default_context() if secure else None,

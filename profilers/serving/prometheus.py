@@ -77,14 +77,15 @@ def fetch(url: str, timeout_s: float = 5.0) -> str | None:
 
 
 async def watch(url: str, every_s: float, start: float, into: list[Reading]) -> None:
-    """Read the page every `every_s` seconds until cancelled; a page that is not there is skipped.
-
-    Reading is done in a thread, so that a slow page does not hold up the load generator.
-    """
-    loop = asyncio.get_running_loop()
+    """Read the page every `every_s` seconds until cancelled; a page that is not there is skipped."""
     while True:
-        at_s = loop.time() - start
-        page = await asyncio.to_thread(fetch, url)
-        if page is not None:
-            into.append(Reading(at_s=at_s, values=watched(parse(page))))
+        await look(url, start, into)
         await asyncio.sleep(every_s)
+
+
+async def look(url: str, start: float, into: list[Reading]) -> None:
+    """Read the page once, in a thread, so that a slow page does not hold up the load generator."""
+    at_s = asyncio.get_running_loop().time() - start
+    page = await asyncio.to_thread(fetch, url)
+    if page is not None:
+        into.append(Reading(at_s=at_s, values=watched(parse(page))))

@@ -196,10 +196,12 @@ def measure(
         watcher = None
         if scrape:
             page = options.target.url
-            watcher = loop.create_task(watch(page, options.scrape_s, loop.time(), readings))
+            start = loop.time()
+            watcher = loop.create_task(watch(page, options.scrape_s, start, readings))
         log = await Generator(options.target, load, stop).run()
         if watcher is not None:
             watcher.cancel()
+            await look(page, start, readings)  # counters as they stand at the end
         return log, readings
 
     done: tuple[RunLog, list[Reading]] = runner(run())

@@ -14,12 +14,12 @@ import pytest
 from fake_server import FakeServer
 from virtual_time import beside
 
-from analyzer.errors import CalibrationError, ConfigError
+from analyzer.errors import CalibrationError, CapacityError, ConfigError
 from analyzer.models_catalog import load as load_model
 from analyzer.phases import lay
 from analyzer.plan import Plan
 from analyzer.serving import AffineTimer, EngineOptions, SimOptions, StepLoad, simulate
-from analyzer.serving.steps import ExactSteps, step_timer
+from analyzer.serving.steps import ExactSteps, kv_blocks, step_timer
 from analyzer.serving.tables import StepArrays
 from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
@@ -206,6 +206,17 @@ def test_more_work_never_takes_less_time_and_ranks_share_it(
     one = llama(1)
     assert all(one(arrays(load))[0] >= one(arrays(base))[0] for load in more)
     assert llama(4)(arrays(base))[0] < one(arrays(base))[0]
+
+
+def test_blocks_are_what_the_weights_leave() -> None:
+    model, system = load_model("llama-3-8b"), load_system("H100-SXM")
+    engine = EngineOptions(kv_blocks=1)
+    blocks = kv_blocks(lay(model, Plan()), system.device.memory_B, 0.9, engine)
+    # 131,072 bytes a token; 72 GB less 16 GB of weights and a little for activations.
+    rest_B = 0.9 * system.device.memory_B - blocks * 16 * 131_072
+    assert 16.06e9 < rest_B < 18.5e9
+    with pytest.raises(CapacityError, match="raise tp"):
+        kv_blocks(lay(load_model("llama-3-70b"), Plan()), 80e9, 0.9, engine)
 
 
 def test_pipelines_are_refused(llama: Callable[[int], ExactSteps]) -> None:
