@@ -77,7 +77,20 @@ def priors_for(
     near = {other: learnt for other, learnt in beliefs.items() if vendor_of(other[0]) == vendor}
     enough = len({other[0] for other in near if other[1] == key[1]}) >= LEAST_SYSTEMS
     chosen = near if vendor is not None and enough else beliefs
-    return [_prior(name, key, chosen) for name in names]
+    return [_prior(name, key, _without_generations(key, chosen)) for name in names]
+
+
+def _without_generations(key: Key, beliefs: Beliefs) -> Beliefs:
+    """Other generations of an engine count only where the very one is hardly known."""
+    same = {other[0] for other in beliefs if other[1] == key[1] and other != key}
+    if len(same) < LEAST_SYSTEMS:
+        return beliefs
+    family = engine(key[1]).family
+    return {
+        other: learnt
+        for other, learnt in beliefs.items()
+        if other[1] == key[1] or engine(other[1]).family != family
+    }
 
 
 @lru_cache(maxsize=256)
