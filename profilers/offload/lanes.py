@@ -76,6 +76,7 @@ class Lane:
     def __init__(self, name: str, link: Link, stream: Any, cancelled: threading.Event) -> None:
         self.name, self.link, self.stream = name, link, stream
         self._cancelled = cancelled
+        self._last_end_s = 0.0
         self._jobs: queue.SimpleQueue[tuple[Ticket, Job, list[Ticket]] | None]
         self._jobs = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"offload-{name}", daemon=True)
@@ -121,13 +122,14 @@ class Lane:
             ready = time.perf_counter()
         for earlier in after:
             ready = max(ready, earlier.end_s)
-        ticket.start_s, free_at = self.link.reserve(ready, ticket.work)
+        begin, free_at = self.link.reserve(ready, ticket.work)
+        ticket.start_s = max(begin, self._last_end_s)  # spans of one lane never overlap
         ticket.moved_B = job()
         if ticket.marks is not None:
             ticket.marks[1].record(self.stream)
         if (left := free_at - time.perf_counter()) > 0:
             time.sleep(left)
-        ticket.end_s = time.perf_counter()
+        ticket.end_s = self._last_end_s = time.perf_counter()
         ticket.issued.set_result(None)
 
     def _follow(self, earlier: Ticket) -> None:

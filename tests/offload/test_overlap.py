@@ -1,7 +1,7 @@
 """Overlap with emulated links: the schedule's wall against the busy time of its stages.
 
-Every figure is a ratio within one run. Links and the GPU are emulated by sleeping, so that the
-machine's own load matters little; a run disturbed all the same is measured again, at most twice.
+Stage times are work over rate, walls are measured. Links and the GPU are emulated by sleeping, so
+that the machine's own load matters little; a disturbed run is measured again, at most twice.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ CONFIG = {
     "max_position_embeddings": 64,
 }
 STEPS, ROWS, BATCHES = 5, 6, 3
-LINK_S = 0.024  # seconds that one unit's weights and its compute both take
+LINK_S = 0.05  # seconds that one unit's weights and its compute both take
 
 
 def run(tmp_path, overlap: bool) -> tuple[float, dict[str, float], float]:
-    """Wall, busy seconds by link, and the longest first load, of the decoding steps."""
+    """Wall, busy seconds of link and GPU, and what one step of filling may cost."""
     policy = OffloadPolicy.from_percent(
         (0, 100, 100, 0, 100, 0),
         gpu_batch=ROWS // BATCHES,
@@ -50,19 +50,18 @@ def run(tmp_path, overlap: bool) -> tuple[float, dict[str, float], float]:
     ) as engine:  # fmt: skip
         result = engine.generate(ids[:, :1], STEPS).blocks[0]
     done = spans(result.tickets, result.start_s)
-    return max(s.end_s for s in done), _busy(done), _fill(done)
+    busy = _busy(done, rates)
+    return max(s.end_s for s in done), busy, max(busy.values()) / STEPS
 
 
-def _busy(done: list[Span]) -> dict[str, float]:
+def _busy(done: list[Span], rates: dict[str, float]) -> dict[str, float]:
+    """Seconds that each emulated part must be busy: its work over its rate, and not what a
+    disturbed machine made of it."""
     busy: dict[str, float] = defaultdict(float)
     for span in done:
-        busy[span.link] += span.seconds
+        if span.link in rates:
+            busy[span.link] += span.work / rates[span.link]
     return busy
-
-
-def _fill(done: list[Span]) -> float:
-    """One step's share of the busiest link: what filling the pipeline may cost."""
-    return max(_busy(done).values()) / STEPS
 
 
 def test_overlapped_wall_is_the_longest_stage_plus_one_fill(tmp_path):
