@@ -84,7 +84,7 @@ async def watch(url: str, every_s: float, start: float, into: list[Reading]) -> 
 
 
 async def look(url: str, start: float, into: list[Reading]) -> None:
-    """Read the page once, in a thread, so that a slow page does not hold up the load generator."""
+    """Read the page once, in a thread: a slow page must not hold up the load generator."""
     at_s = asyncio.get_running_loop().time() - start
     page = await asyncio.to_thread(fetch, url)
     if page is not None:

@@ -16,7 +16,7 @@ from profilers.serving.compare import Comparison, compare_with_vllm_bench
 from profilers.serving.generator import Generator, RunLog, raise_file_limit
 from profilers.serving.measures import RunSummary, summarise
 from profilers.serving.options import ServeOptions, Sweep
-from profilers.serving.prometheus import Reading, watch
+from profilers.serving.prometheus import Reading, look, watch
 from profilers.serving.server import RunningServer, ServerFacts, attach, started
 from profilers.serving.serving_records import case_id, run_record
 
