@@ -5,9 +5,10 @@
   plumbline calibrate --system auto --records store/
   plumbline calibrate --system RTX3090 --suggest 8 --model llama-3-8b
 
-Published measurements are taken along with one's own. The calibration is written to --out, else to
-the folder that PLUMBLINE_RATES names, else to ./plumbline-rates; `plumbline predict` uses what lies
-in the folder that PLUMBLINE_RATES names before what is shipped.
+With measurements of one's own, the shipped calibration is the prior and they alone are fitted;
+--with-published fits them together with the published rows. The calibration is written to --out,
+else to the folder that PLUMBLINE_RATES names, else to ./plumbline-rates; `plumbline predict` uses
+what lies in the folder that PLUMBLINE_RATES names before what is shipped.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def declare(parser: ArgumentParser) -> None:
     own.add_argument("--model", default="", help="the model, where no column says it")
     own.add_argument("--tp", type=int, metavar="N", help="ranks, where no column says them")
     own.add_argument("--weights", default="", metavar="FORMAT", help="where no column says it")
-    own.add_argument("--only-own", action="store_true", help="the shipped calibration is the prior")
+    own.add_argument("--with-published", action="store_true", help="fit published rows as well")
     plan = parser.add_argument_group("what to measure next")
     plan.add_argument("--suggest", type=int, metavar="N", help="choose N measurements")
     plan.add_argument("--devices", type=int, metavar="N", help="at most so many devices")
@@ -92,11 +93,10 @@ def _one(options: Namespace) -> None:
     engine = engine_class(options.engine) if options.engine else ""
     with tempfile.TemporaryDirectory() as models:
         own = _own(options, Path(models))
-        if options.only_own and not own:
-            raise ConfigError("--only-own needs --perf-dir or --records")
-        data = Path(models) / "none" if options.only_own else PERF_DIR
+        alone = bool(own) and not options.with_published
+        data = Path(models) / "none" if alone else PERF_DIR
         collected = gathered(options.system, own, data)
-    around = _around if options.only_own else None
+    around = _around if alone else None
     done = calibrate_collected(system.name, collected, engine, priors_of=around)
     written = [write_rates(one.calibration, folder) for one in done]
     if options.json:

@@ -46,7 +46,7 @@ def test_a_folder_of_ones_own_is_fitted_and_written(
 ) -> None:
     _chat(elsewhere)
     words = ["calibrate", "--system", "RTX3090", "--perf-dir", ".", "--model", "llama-2-7b"]
-    assert plumbline.main([*words, "--only-own", "--out", "mine"]) == 0
+    assert plumbline.main([*words, "--out", "mine"]) == 0
     said = capsys.readouterr()
     assert "7 rows used, 0 left out" in said.out
     for wanted in ("held out", "90 % interval", "system_eff", "coverage measured", "prior",
@@ -57,6 +57,16 @@ def test_a_folder_of_ones_own_is_fitted_and_written(
     found = decode_toml(written, Calibration)
     assert (found.system, found.engine, found.rows) == ("RTX3090", "unstated", 7)
     assert max(score.in_sample for score in found.scores) < 0.05
+
+
+def test_published_rows_are_taken_along_when_asked_for(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _chat(elsewhere)
+    words = ["calibrate", "--system", "RTX3090", "--perf-dir", ".", "--model", "llama-2-7b"]
+    assert plumbline.main([*words, "--engine", "unstated", "--with-published", "--json"]) == 0
+    (engine,) = json.loads(capsys.readouterr().out)["engines"]
+    assert engine["rows"] > 7
 
 
 def test_a_profilers_records_are_read_as_they_are(
@@ -70,7 +80,7 @@ def test_a_profilers_records_are_read_as_they_are(
         for record in records(asked)
     ]
     Path("records.jsonl").write_text("\n".join(map(encode_record, told)), encoding="utf-8")
-    words = ["calibrate", "--system", "A100-SXM-80GB", "--records", "records.jsonl", "--only-own"]
+    words = ["calibrate", "--system", "A100-SXM-80GB", "--records", "records.jsonl"]
     assert plumbline.main([*words, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     (engine,) = document["engines"]
@@ -102,7 +112,6 @@ def test_a_plan_is_written_with_the_columns_of_measured_files(
         (["--system", "RTX3090", "--engine", "nothing"], "there are"),
         (["--system", "RTX3090", "--suggest", "0"], "at least 1"),
         (["--system", "RTX3090", "--mapping", "m.toml"], "--perf-dir"),
-        (["--system", "RTX3090", "--only-own"], "--only-own needs"),
         (["--system", "RTX3090", "--perf-dir", "nowhere"], "nowhere"),
         (["--system", "RTX3090", "--records", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--system", "RTX3090", "--out", str(FOLDER)], "shipped calibrations"),

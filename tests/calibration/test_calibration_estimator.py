@@ -25,7 +25,8 @@ def _table() -> tuple[pd.DataFrame, np.ndarray]:
     rows = [
         {
             "hardware": s.hardware, "model": s.model, "engine": s.engine, "tp": s.tp,
-            "gpus": s.gpus, "weight_precision": s.weight_precision, "batch_or_concurrency": s.concurrency,
+            "gpus": s.gpus, "weight_precision": s.weight_precision,
+            "batch_or_concurrency": s.concurrency,
             "arrival": "static batch", "input_tokens": s.input_tokens,
             "output_tokens": s.output_tokens, "anything_else": 1,
         }
