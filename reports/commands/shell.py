@@ -29,6 +29,8 @@ COMMANDS: dict[str, Command] = {
     "models": Command("reports.commands.models", "the models of the catalog"),
     "systems": Command("reports.commands.systems", "the systems of the catalog"),
     "calibrate": Command("reports.commands.calibrate", "fit rates to measurements"),
+    "validate": Command("reports.commands.validate", "the error report, or its check"),
+    "profile": Command("reports.commands.profile", "measure this machine"),
     "calibrations": Command("reports.commands.calibrations", "what was fitted, and how well"),
 }
 
