@@ -72,8 +72,8 @@ def clusters(predicted: Array, measured: Array, groups: NDArray[np.str_]) -> Clu
     _, position = np.unique(groups[both], return_inverse=True)
     count = int(position.max()) + 1 if len(position) else 0
     return Clusters(
-        np.bincount(position, weights=ratios, minlength=count),
-        np.bincount(position, minlength=count).astype(float),
+        np.bincount(position, weights=ratios, minlength=count).astype(np.float64),
+        np.bincount(position, minlength=count).astype(np.float64),
     )
 
 

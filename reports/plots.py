@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 PALETTE = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#718096")
 INK, FAINT = "#1a202c", "#cbd5e0"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "plumbline",
     "svg.fonttype": "none",
     "font.family": "sans-serif",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -42,6 +43,7 @@ class Peak(NamedTuple):
     with_leftovers: float
 
 
+@cache
 def memory_section() -> Section:
     """Weights and cache, then peaks."""
     records = load_corpus(MEM_DIR).records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from analyzer.offload_flexgen import FlexGenRun, forecast_flexgen
 from analyzer.offload_known import FLEXGEN_T4, FLEXGEN_T4_QUIRKS, opt_dims
@@ -20,6 +21,7 @@ CAPTION = (
 )
 
 
+@cache
 def flexgen_lines() -> Table:
     """Every published policy: measured, ours, ours without that policy, FlexGen's own model."""
     records = load_corpus(FOLDER).records

@@ -18,7 +18,8 @@ FIRST = ("fastertransformer", "gpt_fast", "tensorrt_llm", "lmdeploy")
 TEXT = (
     "One line per published table and metric. Held out: by fits that never saw the model; "
     "in-sample: the table is part of the data that were fitted; system unseen: predicted from "
-    "other machines only, as if the table had not been at hand. Bias is signed: above 0 is too slow.",
+    "other machines only, as if the table had not been at hand. Bias is signed: above 0 is too "
+    "slow.",
 )
 COLUMNS = (
     "table",

@@ -66,11 +66,12 @@ def rows(scored: Iterable[Scored], way: str, metric: str, mask: Mask = everythin
 def held_out(mask: Mask) -> Mask:
     """Of these rows, those that our held-out prediction answers."""
 
-    def both(one: Scored) -> NDArray[np.bool_]:
-        answered: NDArray[np.bool_] = np.isfinite(one.predicted[OURS_OUT]).any(axis=1)
-        return mask(one) & answered
+    def chosen(one: Scored) -> NDArray[np.bool_]:
+        answered = np.asarray(np.isfinite(one.predicted[OURS_OUT]).any(axis=1), dtype=bool)
+        both: NDArray[np.bool_] = mask(one) & answered
+        return both
 
-    return both
+    return chosen
 
 
 def models_of(one: Scored, metric: str, mask: Mask = everything) -> int:

@@ -125,8 +125,8 @@ def reliability(made: Sequence[Curve]) -> Section:
         "covered models:percent",
         "half-width:percent",
     )
-    made = (table("reliability", columns, lines),)
-    return Section("intervals", "Intervals", TEXT, made, ("reliability",))
+    drawn = (table("reliability", columns, lines),)
+    return Section("intervals", "Intervals", TEXT, drawn, ("reliability",))
 
 
 def bands(found: Everything) -> Section:

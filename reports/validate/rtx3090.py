@@ -17,11 +17,11 @@ from reports.validate.table import Cell, Section, Table, table
 Array = NDArray[np.float64]
 TEXT = (
     "32 prompts of 24 to 3,890 tokens, 200 output tokens, one request at a time. Rates are fitted "
-    "to a random half of the prompts and scored on the other half, 30 times (seeds 0 to 29); priors "
-    "are the generic ones, so nothing is known here of any other system. With two cards all rates "
-    "of one card are frozen (fitted to all of its rows), and only the collectives' latency and "
-    "bandwidth and the host's launch time, which a single card does not show, come from half of "
-    "the rows of two.",
+    "to a random half of the prompts and scored on the other half, 30 times (seeds 0 to 29); "
+    "priors are the generic ones, so nothing is known here of any other system. With two cards all "
+    "rates of one card are frozen (fitted to all of its rows), and only the collectives' latency "
+    "and bandwidth and the host's launch time, which a single card does not show, come from half "
+    "of the rows of two.",
     "Below: each request's mean prediction over the splits in which it was held out. The first "
     "figure shows the relative error of each request, the second the absolute values, measured and "
     "predicted, with the correlation, the third what a request's time is made of.",

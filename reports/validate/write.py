@@ -12,6 +12,7 @@ from calibration.splits import SEEDS
 from reports import plots_more, plots_parity
 from reports.files import replacing
 from reports.validate import rtx3090 as cards
+from reports.validate.bakeoff import bakeoff_section
 from reports.validate.baselines import baselines
 from reports.validate.beyond import beyond, unseen_systems
 from reports.validate.excluded import excluded
@@ -82,6 +83,7 @@ def _sections(
         serving(scored),
         cards.summary(halves),
         papers(scored),
+        bakeoff_section(scored, folder),
         reliability(certainty),
         beyond(scored),
         Section("parity", "Predicted against measured", PARITY, figures=PARITY_FIGURES),
