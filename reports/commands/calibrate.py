@@ -85,7 +85,6 @@ def _one(options: Namespace) -> None:
     from analyzer.records_engine import engine_class
     from analyzer.systems_catalog import load_system
     from calibration.corpus import PERF_DIR
-    from calibration.export import write as write_rates
     from calibration.run import calibrate_collected, gathered
 
     folder = out_folder(options)
@@ -98,7 +97,7 @@ def _one(options: Namespace) -> None:
         collected = gathered(options.system, own, data)
     around = _around if alone else None
     done = calibrate_collected(system.name, collected, engine, priors_of=around)
-    written = [write_rates(one.calibration, folder) for one in done]
+    written = _write(done, folder)
     if options.json:
         from reports.calibrate_text import as_document
 
@@ -109,6 +108,15 @@ def _one(options: Namespace) -> None:
         write_json({"system": system.name, "left_out": left, "engines": engines})
         return
     _print(system.name, done, collected.left_out, written, folder)
+
+
+def _write(done: Sequence[Outcome], folder: Path) -> list[Path]:
+    from calibration.export import write as write_rates
+
+    try:
+        return [write_rates(one.calibration, folder) for one in done]
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be written: {error.strerror}") from None
 
 
 def _around(group: Group) -> list[Prior]:

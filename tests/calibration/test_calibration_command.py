@@ -127,6 +127,16 @@ def test_mistakes_are_one_line_and_nothing_is_written(
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_named(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _chat(elsewhere)
+    Path("taken").write_text("a file", encoding="utf-8")
+    words = ["calibrate", "--system", "RTX3090", "--perf-dir", ".", "--model", "llama-2-7b"]
+    assert plumbline.main([*words, "--out", "taken"]) == 2
+    assert "--out taken: cannot be written" in capsys.readouterr().err
+
+
 def test_every_rate_that_may_stay_unknown_says_what_would_tell_it() -> None:
     assert set(GENERIC) <= set(SUPPLIES)
 
