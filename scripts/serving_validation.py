@@ -227,6 +227,7 @@ def vllm_knobs() -> tuple[Knob, ...]:
         Knob("mem_eff", 0.6, 0.02, 1.0),
         Knob("attention_eff", 0.1, 0.002, 1.0),
         Knob("kv_eff", 0.2, 0.002, 1.0),
+        Knob("sharpness", 4.0, 1.01, 30.0),
         Knob("step_s", 2e-3, 1e-5, 0.1),
         Knob("sequence_s", 1e-4, 1e-7, 0.02),
         Knob("request_s", 5e-3, 1e-5, 0.2),
@@ -248,7 +249,7 @@ def analyzer_timer(model: Path, engine: EngineOptions) -> BuildTimer:
 
     def build(values: dict[str, float]) -> StepTimer:
         rates = {name: value for name, value in values.items() if name != "request_s"}
-        chosen = msgspec.structs.replace(Rates.default(), sharpness=2.0, **rates)
+        chosen = msgspec.structs.replace(Rates.default(), **rates)
         return step_timer(laid, on, chosen, engine)
 
     return build

@@ -77,7 +77,7 @@ def fetch(url: str, timeout_s: float = 5.0) -> str | None:
 
 
 async def watch(url: str, every_s: float, start: float, into: list[Reading]) -> None:
-    """Read the page every `every_s` seconds until cancelled; a page that is not there is skipped."""
+    """Read the page every `every_s` seconds until cancelled; skip a page that is not there."""
     while True:
         await look(url, start, into)
         await asyncio.sleep(every_s)
