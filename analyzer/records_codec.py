@@ -94,7 +94,7 @@ def _migrated(
 def _fields(record: Record) -> dict[str, Any]:
     """Fields that say something; defaults are left out, the schema never."""
     full = msgspec.to_builtins(record)
-    empty = ({}, [], (), None)
+    empty: tuple[Any, ...] = ({}, [], (), None)
     kept = {k: value for k, value in full.items() if k == "metrics" or value not in empty}
     scenario = {name: value for name, value in kept["scenario"].items() if value not in ("", None)}
     return {**kept, "scenario": scenario}

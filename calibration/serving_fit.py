@@ -123,10 +123,13 @@ class _Problem:
         """The best logs near `start`, with derivatives over `difference`."""
         from scipy.optimize import least_squares
 
+        def slopes(logs: Floats) -> Floats:
+            return self.jacobian(logs, difference)
+
         found = least_squares(
             self.residuals,
             start,
-            jac=lambda logs: self.jacobian(logs, difference),
+            jac=slopes,
             bounds=(self.low, self.high),
             loss="soft_l1",
             f_scale=0.05,
