@@ -15,13 +15,17 @@ from analyzer.records_arrival import FIXED_BATCHES, Arrival
 from analyzer.resolve import question
 from analyzer.system import System
 from analyzer.timing.machine import machine
+from analyzer.timing.rates import Rates
 from calibration.collect import case_of
-from calibration.problem import Case, Problem, build
+from calibration.parameters import Prior, to_rates
+from calibration.problem import Case, Problem, build, predict
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 INPUTS = (128, 512, 1024, 2048, 4096, 8192)
 OUTPUTS = (128, 512, 1024)
 RANKS = (1, 2, 4, 8)
+LONGEST_S = 300.0
+"""A measurement that takes longer teaches little for its price."""
 COLUMNS = (
     "hardware",
     "gpus",
@@ -103,6 +107,18 @@ def _grid(
             input_tokens=prompt,
             output_tokens=output,
         )
+
+
+def affordable(offered: Candidates, priors: Sequence[Prior]) -> Candidates:
+    """Those that are expected to take no more than LONGEST_S each; all where none is."""
+    point = np.array([entry.centre for entry in priors])
+    e2e_s = predict(offered.problem, to_rates(priors, point, Rates.default()))[:, 2]
+    kept = np.flatnonzero(e2e_s <= LONGEST_S)
+    if not len(kept):
+        return offered
+    cases = [offered.problem.cases[index] for index in kept]
+    scenarios = tuple(offered.scenarios[index] for index in kept)
+    return Candidates(scenarios, build(cases, offered.problem.machine))
 
 
 def plan_rows(chosen: Iterable[Scenario]) -> list[dict[str, str]]:

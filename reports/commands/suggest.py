@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ MOST_MODELS = 3
 
 def suggest(options: Namespace, folder: Path) -> None:
     """Choose, print and write a plan."""
-    from calibration.candidates import arrival_of, candidates, plan_rows
+    from calibration.candidates import affordable, arrival_of, candidates, plan_rows
     from calibration.own import priors_around
     from calibration.suggest import design
 
@@ -41,9 +42,10 @@ def suggest(options: Namespace, folder: Path) -> None:
         options.devices,
     )
     priors = priors_around(system.name, engine, offered.problem)
+    offered = affordable(offered, priors)
     made = design(offered.problem, priors, options.suggest)
     chosen = [offered.scenarios[index] for index in made.chosen]
-    path = folder / f"plan-{system.name}.csv"
+    path = folder / f"plan-{re.sub(r'[^A-Za-z0-9.+]+', '-', system.name)}.csv"
     _write(path, plan_rows(chosen))
     widths = {
         name: {"before": float(made.before[i]), "after": float(made.after[i])}
@@ -52,7 +54,7 @@ def suggest(options: Namespace, folder: Path) -> None:
     if options.json:
         write_json({"plan": str(path), "rows": plan_rows(chosen), "half_width_90": widths})
         return
-    _print(system.name, chosen, widths, path, len(offered.scenarios))
+    _print(options.system, chosen, widths, path, len(offered.scenarios))
 
 
 def _name(known: Calibration | None) -> str:
