@@ -11,7 +11,7 @@ import numpy as np
 from analyzer import precision
 from analyzer.basis import Basis, Interval
 from analyzer.calibrated import Hull
-from analyzer.engines import EngineClass, engine
+from analyzer.engines import EngineClass, engine, generations
 from analyzer.model import Model
 from analyzer.plan import Plan, layout
 from analyzer.predict import Prediction, predict
@@ -65,7 +65,7 @@ def answer(
 
 def settle(plan: Plan, model: Model, basis: Basis) -> Plan:
     """The plan with what it leaves open decided: the engine's habits, the formats."""
-    name = plan.engine or (basis.calibration.engine if basis.calibration else "")
+    name = _engine(plan, basis)
     kind = engine(name)
     weights = plan.weights or model.native_weights
     return msgspec.structs.replace(
@@ -77,6 +77,14 @@ def settle(plan: Plan, model: Model, basis: Basis) -> Plan:
         chunk_tokens=kind.chunk_tokens if plan.chunk_tokens is None else plan.chunk_tokens,
         fused=kind.fused,
     )
+
+
+def _engine(plan: Plan, basis: Basis) -> str:
+    """The engine that is named, in the generation that was measured; else the measured one."""
+    measured = basis.calibration.engine if basis.calibration else ""
+    if plan.engine and measured not in generations(engine(plan.engine).family):
+        return plan.engine
+    return measured or plan.engine
 
 
 def formats(model: Model, kind: EngineClass, weights: str, kv: str, activations: str) -> Plan:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.calibrated import Calibration, find
+from analyzer.calibrated import POOLED, Calibration, Found, find
+from analyzer.engines import engine, generations
 from analyzer.errors import ConfigError
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.strict import convert, decode_toml
@@ -82,11 +83,7 @@ class Interval(NamedTuple):
 
 def calibrated(system: System, engine_class: str = "", arrival: str = "static") -> Basis:
     """The calibration that serves a system ("" for whichever engine was measured best)."""
-    found = find(system.name, engine_class, arrival)
-    if found.calibration is None or found.calibration.system != system.name:
-        of_device = find(system.device.name, engine_class, arrival)
-        if of_device.calibration is not None and of_device.calibration.system == system.device.name:
-            found = of_device
+    found = _found(system, engine_class, arrival)
     if found.calibration is None:
         return uncalibrated()._replace(warnings=found.warnings)
     calibration = found.calibration
@@ -95,6 +92,30 @@ def calibrated(system: System, engine_class: str = "", arrival: str = "static") 
     return Basis(
         calibration.to_rates(), calibration.id, "default", calibration, borrowed, found.warnings
     )
+
+
+def _found(system: System, engine_class: str, arrival: str) -> Found:
+    """What is known of the system; where that is nothing, of systems with the same device."""
+    found = find(system.name, engine_class, arrival)
+    if found.calibration is None or found.calibration.system != system.name:
+        of_device = find(system.device.name, engine_class, arrival)
+        if of_device.calibration is not None and of_device.calibration.system == system.device.name:
+            return of_device
+    return found
+
+
+def generation(system: System, engine_class: str, arrival: str) -> str:
+    """The generation of an engine to go by where none is stated: the newest that was measured
+    under such arrivals on the system, else the one that was named."""
+    named = generations(engine(engine_class).family)
+    fixed = arrival in FIXED_BATCHES
+    for name in reversed(named):
+        held = _found(system, name, arrival).calibration
+        if held is None or held.engine != name or held.system == POOLED or held.hull is None:
+            continue
+        if any((seen in FIXED_BATCHES) == fixed for seen in held.hull.arrivals):
+            return name
+    return engine_class
 
 
 def uncalibrated() -> Basis:

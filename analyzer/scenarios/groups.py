@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from analyzer.answer import check_arithmetic
-from analyzer.basis import Basis, calibrated
+from analyzer.answer import check_arithmetic, settle
+from analyzer.basis import Basis, calibrated, generation, uncalibrated
+from analyzer.engines import engine
 from analyzer.errors import ConfigError
 from analyzer.model import Model
 from analyzer.plan import Plan
@@ -58,18 +59,35 @@ def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibra
     if pools is not None:
         stated = _as_pool(stated, stated.decode_pool or Pool())
     asked = question(stated, date)
+    name, kind = asked.engine.name, asked.arrival.kind
+    if not (stated.engine_version or date):
+        name = generation(asked.system, name, kind)
+        if name != asked.engine.name:
+            asked = asked._replace(plan=_under(name, asked.plan, stated, asked.model))
+            pools = pools and pools._replace(
+                prefill=_under(name, pools.prefill, stated, asked.model),
+                decode=_under(name, pools.decode, stated, asked.model),
+            )
     check_arithmetic(asked.plan, asked.model, asked.system)
     return Group(
         model=msgspec.structs.replace(asked.model, max_context=None),
         max_context=asked.model.max_context,
         system=asked.system,
         plan=asked.plan,
-        arrival=asked.arrival.kind,
+        arrival=kind,
         rate_per_s=asked.arrival.rate_per_s,
-        basis=choose(asked.system, asked.engine.name, asked.arrival.kind),
-        queues=asked.engine.queues,
+        basis=choose(asked.system, name, kind),
+        queues=engine(name).queues,
         pools=pools,
     )
+
+
+def _under(name: str, plan: Plan, stated: Scenario, model: Model) -> Plan:
+    """The plan as another generation of the engine runs it."""
+    bare = msgspec.structs.replace(
+        plan, engine=name, kv=stated.kv_precision, chunk_tokens=None, micro_batches=None
+    )
+    return settle(bare, model, uncalibrated())
 
 
 def _pools(stated: Scenario, date: str) -> Pools | None:

@@ -152,4 +152,5 @@ def basis_of(options: Namespace, system: System, arrival: str) -> Basis:
         return basis.uncalibrated()
     if options.rates:
         return basis.given(options.rates)
-    return basis.calibrated(system, engine_of(options), arrival)
+    named = engine_of(options)
+    return basis.calibrated(system, named and basis.generation(system, named, arrival), arrival)

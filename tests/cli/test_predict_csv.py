@@ -260,3 +260,25 @@ def test_formulas_are_not_handed_to_spreadsheets(desk: Desk, text: str) -> None:
     first, second = desk.predict(f"{HEADER},remark", *lines)
     assert first["remark"] == f"'{text}"
     assert second["remark"] == "-3.5"
+
+
+def test_where_no_version_is_stated_the_generation_that_suits_is_taken(
+    desk: Desk, own_rates: Path
+) -> None:
+    served = (own_rates / "RTX3090__vllm-v1.toml").read_text()
+    static = served.replace('engine = "vllm-v1"', 'engine = "vllm-v0"')
+    (own_rates / "RTX3090__vllm-v0.toml").write_text(static)
+    (own_rates / "RTX3090__vllm-v1.toml").write_text(
+        served.replace('arrivals = ["static"]', 'arrivals = ["closed_loop"]')
+    )
+    line = "RTX3090,1,1,1,,llama-2-7b,vLLM,{},fp16,fp16,4,{},128,32"
+    rows = desk.predict(
+        HEADER,
+        line.format("", "static batch"),
+        line.format("", "closed-loop concurrency"),
+        line.format("0.9.0", "static batch"),
+        line.format("0.7.1", "closed-loop concurrency"),
+        options="",
+    )
+    engines = [row["pred_calibration"].partition("@")[0].partition("/")[2] for row in rows]
+    assert engines == ["vllm-v0", "vllm-v1", "vllm-v1", "vllm-v0"]
