@@ -40,7 +40,9 @@ def check(workload: Workload) -> None:
         _at_least(name, getattr(workload, name), 1)
     _at_least("cached_tokens", workload.cached_tokens, 0)
     if np.any(np.asarray(workload.cached_tokens) >= np.asarray(workload.input_tokens)):
-        raise ConfigError("cached_tokens must be fewer than input_tokens: the last token is computed")
+        raise ConfigError(
+            "cached_tokens must be fewer than input_tokens: the last token is computed"
+        )
 
 
 def _at_least(name: str, value: Any, least: int) -> None:
