@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
-import importlib.util
 import os
 import re
 import signal
@@ -89,7 +87,9 @@ def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         _overview()
     elif words[0] in ("-V", "--version"):
-        write(f"plumbline {importlib.metadata.version('plumbline')}")
+        from importlib.metadata import version  # slow to load, and asked for seldom
+
+        write(f"plumbline {version('plumbline')}")
     else:
         _command(words[0], words[1:])
 
