@@ -17,6 +17,7 @@ COUNT = 10
 SEEN_WELL = 0.25
 """In-sample |ln ratio| below which the form can describe a row once it has seen its model."""
 FEW = 3
+STUBBORN = "missed even by the fit that saw it"
 TEXT = (
     "The worst row of each (system, engine, model) by held-out |ln ratio|, ten per kind of load. "
     "The last column is worked out, not written by hand: it names what sets the held-out model "
@@ -128,9 +129,8 @@ def reason(miss: Miss) -> str:
     models = len({other.group for other in others})
     if models < FEW:
         said.append(f"only {models} other model{'s' if models > 1 else ''} to learn from")
-    if _in_sample(miss) > SEEN_WELL:
-        said.append("missed even by the fit that saw it")
-    return "; ".join(said) or "unexplained"
+    found = "; ".join(said) or "unexplained"
+    return f"{found}; {STUBBORN}" if _in_sample(miss) > SEEN_WELL else found
 
 
 def _in_sample(miss: Miss) -> float:
