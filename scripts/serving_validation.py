@@ -43,6 +43,7 @@ LOW_SHARES = (0.2, 0.35)
 HELD_OUT_SHARES = (0.5, 0.65, 0.8, 0.9)
 BEYOND_SHARE = 1.4
 WITHIN = 0.10
+BUSY = 0.7
 
 
 class Mix(NamedTuple):
@@ -336,6 +337,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write the figures as JSON too")
     parser.add_argument("--report-only", action="store_true", help="exit 0 whatever the errors")
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        print(f"the machine is busy (load {load:.1f}): expect errors that are not the simulator's")
     found = real(arguments, lambda line: print(line, flush=True))
     print(report(found))
     if arguments.out is not None:

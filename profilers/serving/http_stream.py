@@ -6,6 +6,7 @@ events at once — and give the same result however the bytes were cut.
 
 from __future__ import annotations
 
+HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 LONGEST_HEAD = 64 * 1024
 LONGEST_CHUNK_LINE = 4096
 LONGEST_EVENT = 4 * 1024 * 1024
@@ -26,10 +27,15 @@ class ResponseDecoder:
         self._buffer = bytearray()
         self._left: int | None = None
         self._chunked = False
+        self._between_chunks = False
         self._state = self._head
 
     def feed(self, data: bytes) -> bytes:
         """Body bytes in `data` and what was waiting; raises Malformed."""
+        if self._between_chunks and not self._buffer:
+            whole = _one_chunk(data)
+            if whole is not None:
+                return whole
         self._buffer += data
         body = bytearray()
         while self._buffer and not self.complete:
@@ -98,14 +104,15 @@ class ResponseDecoder:
         return False
 
     def _chunk_size(self, body: bytearray) -> bool:
+        self._between_chunks = True
         line = self._line()
         if line is None:
             return False
+        self._between_chunks = False
         size = line.split(b";", 1)[0].strip()
-        try:
-            self._left = int(size, 16)
-        except ValueError:
-            raise Malformed(f"chunk size {bytes(size[:20])!r}") from None
+        if not size or not HEX_DIGITS.issuperset(size):
+            raise Malformed(f"chunk size {bytes(size[:20])!r}")
+        self._left = int(size, 16)
         self._state = self._chunk if self._left else self._trailer
         return True
 
@@ -126,6 +133,7 @@ class ResponseDecoder:
             raise Malformed("chunk longer than its size")
         del self._buffer[:2]
         self._state = self._chunk_size
+        self._between_chunks = True
         return True
 
     def _trailer(self, body: bytearray) -> bool:
@@ -155,6 +163,8 @@ class EventDecoder:
 
     def feed(self, body: bytes) -> list[bytes]:
         """Data of whole events; comments and other fields are left out. Raises Malformed."""
+        if not self._buffer and not self._data and _is_one_event(body):
+            return [body[6:-2]]
         self._buffer += body
         if len(self._buffer) > LONGEST_EVENT:
             raise Malformed("an event without end")
@@ -176,3 +186,24 @@ class EventDecoder:
             self._data.append(line[5:].removeprefix(b" "))
         elif not (line.startswith((b":", b"event:", b"id:", b"retry:"))):
             raise Malformed(f"not an event stream: {line[:60]!r}")
+
+
+def _one_chunk(data: bytes) -> bytes | None:
+    """The body of `data` if it is exactly one chunk: what a server sends for nearly every token."""
+    end = data.find(b"\r\n", 0, 10)
+    if end <= 0 or not HEX_DIGITS.issuperset(data[:end]):
+        return None
+    size = int(data[:end], 16)
+    if size == 0 or len(data) != end + size + 4 or not data.endswith(b"\r\n"):
+        return None
+    return data[end + 2 : -2]
+
+
+def _is_one_event(body: bytes) -> bool:
+    """Whether `body` is exactly one event of one line, again the usual case."""
+    return (
+        body.startswith(b"data: ")
+        and body.endswith(b"\n\n")
+        and body.find(b"\n") == len(body) - 2
+        and b"\r" not in body
+    )
