@@ -106,8 +106,7 @@ class Generator:
             connection.close()
         for task in tuple(self._connecting):
             task.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
 
     async def _schedule(self) -> None:
         """Open loop: each request at its moment; the request is made ready before it."""

@@ -20,6 +20,7 @@ from analyzer.workload_arrivals import ClosedLoop, Fixed, Load, Poisson, Turns
 from profilers.serving import ServeOptions, Target, VllmServer, run_serve, session
 from profilers.serving.random_model import SHAPES, write_model
 from profilers.store import read
+from reports.serving_chain import report
 
 PYTHON = os.environ.get("PLUMBLINE_VLLM_PYTHON", "")
 pytestmark = pytest.mark.skipif(not PYTHON, reason="PLUMBLINE_VLLM_PYTHON is not set")
@@ -100,6 +101,6 @@ def test_the_validation_runs_from_end_to_end() -> None:
         python=PYTHON, shape="tiny", seconds=1.0, repeats=2, longest=128, port=8191
     )
     found = validation.real(arguments, print)
-    print(validation.report(found))
+    print(report(found))
     assert {row.metric for row in found.rows} >= {"ttft_s", "tpot_s", "output_tok_s"}
     assert all(row.measured > 0 and row.simulated > 0 for row in found.rows)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import numpy as np
@@ -29,6 +25,7 @@ from calibration.serving_fit import Knob, Observed, fit_serving, medians_of, sim
 from profilers.serving import ServeOptions, Session, Sweep, Target
 from profilers.serving.run import _loads
 from profilers.serving.server import RunningServer, ServerFacts
+from reports.serving_chain import Mix, chain, report
 
 TRUTH = {"step_s": 0.008, "token_s": 5e-5, "sequence_s": 4e-4}
 ENGINE = EngineOptions(
@@ -43,15 +40,6 @@ KNOBS = (
 
 def build(values: dict[str, float]) -> AffineTimer:
     return AffineTimer(**{name: values[name] for name in TRUTH})
-
-
-def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "scripts" / "serving_validation.py"
-    spec = importlib.util.spec_from_file_location("serving_validation", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -95,10 +83,9 @@ def test_a_measured_run_is_the_simulated_one(opened: Session) -> None:
 
 
 def test_the_chain_finds_the_step_times_and_predicts_the_rest(opened: Session) -> None:
-    chain = script()
-    mix = chain.Mix(Uniform(low=20, high=200), Uniform(low=8, high=24))
+    mix = Mix(Uniform(low=20, high=200), Uniform(low=8, high=24))
     told: list[str] = []
-    found = chain.chain(opened, ENGINE, mix, build, KNOBS, 5.0, 2, told.append)
+    found = chain(opened, ENGINE, mix, build, KNOBS, 5.0, 2, told.append)
     for name, value in TRUTH.items():
         assert found.fit.values[name] == pytest.approx(value, rel=0.05)
     assert found.fit.error < 0.02
@@ -106,7 +93,7 @@ def test_the_chain_finds_the_step_times_and_predicts_the_rest(opened: Session) -
         "ttft_s", "tpot_s", "output_tok_s", "saturation rate"
     }  # fmt: skip
     assert max(abs(row.error) for row in found.rows) < 0.05
-    table = chain.report(found)
+    table = report(found)
     assert "saturation rate" in table
     assert "beyond 10 %" not in table
 
