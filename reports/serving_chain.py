@@ -22,6 +22,7 @@ from calibration.serving_fit import (
     ServingFit,
     fit_serving,
     medians_of,
+    simulate_load,
     with_request_s,
 )
 from profilers.serving import ServeRun, Session
