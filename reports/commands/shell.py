@@ -29,8 +29,14 @@ COMMANDS: dict[str, Command] = {
     "calibrate": Command("reports.commands.calibrate", "fit rates to measurements"),
     "validate": Command("reports.commands.validate", "the error report, or its check"),
     "profile": Command("reports.commands.profile", "measure this machine"),
+    "search": Command("reports.commands.search", "the best offload policy for a small device"),
     "calibrations": Command("reports.commands.calibrations", "what was fitted, and how well"),
 }
+
+_PROFILES: dict[str, Command] = {
+    "offload": Command("reports.commands.profile_offload", "a model that need not fit the device"),
+}
+"""Profiles with options of their own: `plumbline profile NAME ...`."""
 
 _USAGE = "plumbline COMMAND [options]      (plumbline COMMAND --help says which)"
 
@@ -105,6 +111,8 @@ def _command(name: str, words: list[str]) -> None:
     command = COMMANDS.get(name)
     if command is None:
         raise ConfigError(f"unknown command {name!r}{nearest(name, COMMANDS)}; {_USAGE}")
+    if name == "profile" and words and words[0] in _PROFILES:
+        name, command, words = f"profile {words[0]}", _PROFILES[words[0]], words[1:]
     module = importlib.import_module(command.module)
     parser = Parser(
         prog=f"plumbline {name}",
