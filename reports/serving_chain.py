@@ -75,6 +75,7 @@ def static_loads(longest: int, repeats: int) -> Iterator[tuple[str, Load]]:
 
 
 def static_load(arrivals: ClosedLoop | AllAtOnce, prompt: int, answer: int, requests: int) -> Load:
+    """`requests` prompts and answers of fixed lengths in tokens."""
     return Load(
         arrivals=arrivals,
         input_tokens=Fixed(tokens=prompt),
