@@ -33,6 +33,8 @@ LOW_SHARES = (0.2, 0.35)
 HELD_OUT_SHARES = (0.5, 0.65, 0.8, 0.9)
 BEYOND_SHARE = 1.4
 WITHIN = 0.10
+MOST_DRIFT = 0.05
+Tell = Callable[[str], None]
 
 
 class Mix(NamedTuple):
@@ -107,6 +109,39 @@ def open_load(mix: Mix, rate: float, seconds: float, seed: int) -> Load:
     )
 
 
+class _Bench:
+    """Runs loads one after another, remembers doubts, and watches whether the machine drifts."""
+
+    def __init__(self, opened: Session, tell: Tell) -> None:
+        self.invalid: dict[str, tuple[str, ...]] = {}
+        self.pulses: list[float] = []
+        self._opened = opened
+        self._tell = tell
+
+    def run(self, name: str, load: Load) -> ServeRun:
+        """One load; what is wrong with the run is kept under its name."""
+        done = self._opened.run(load)
+        self._tell(f"{name}: {progress_line(done)}")
+        if done.summary.invalid:
+            self.invalid[name] = done.summary.invalid
+        return done
+
+    def pulse(self) -> None:
+        """The same lone requests again: they must take what they took before."""
+        load = static_load(ClosedLoop(concurrency=1), 32, 16, 3)
+        self.pulses.append(_medians(self._opened.run(load))["tpot_s"])
+
+    def judge_drift(self) -> None:
+        """Say so if lone requests changed their pace while the rest was measured."""
+        drift = max(self.pulses) / min(self.pulses) - 1.0
+        self._tell(f"lone requests' TPOT moved by {drift:.1%} between the runs")
+        if drift > MOST_DRIFT:
+            reason = (
+                f"lone requests' TPOT moved by {drift:.0%} meanwhile: the machine was not quiet"
+            )
+            self.invalid["drift"] = (reason,)
+
+
 def chain(
     opened: Session,
     engine: EngineOptions,
@@ -115,41 +150,34 @@ def chain(
     knobs: tuple[Knob, ...],
     seconds: float,
     repeats: int = 5,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Tell = lambda line: None,
 ) -> Validation:
     """Measure, fit, predict."""
-    invalid: dict[str, tuple[str, ...]] = {}
-
-    def run(name: str, load: Load) -> ServeRun:
-        done = opened.run(load)
-        tell(f"{name}: {progress_line(done)}")
-        if done.summary.invalid:
-            invalid[name] = done.summary.invalid
-        return done
-
+    bench = _Bench(opened, tell)
+    bench.pulse()
     observed = [
-        _observed(name, run(name, load))
+        _observed(name, bench.run(name, load))
         for name, load in static_loads(mix.input_tokens.high, repeats)
     ]
-    offline = run("offline", offline_load(mix, 4 * engine.max_sequences))
+    offline = bench.run("offline", offline_load(mix, 4 * engine.max_sequences))
     capacity = offline.summary.request_rate_per_s
     tell(f"capacity of about {capacity:.3g} requests/s")
-    for place, share in enumerate(LOW_SHARES):
-        done = run(f"rate {share:g}", open_load(mix, share * capacity, seconds, place))
-        observed.append(_observed(f"rate {share:g}", done))
-    held_out = [
-        (
-            f"rate {share:g}",
-            run(f"rate {share:g}", open_load(mix, share * capacity, seconds, place)),
-        )
-        for place, share in enumerate((*HELD_OUT_SHARES, BEYOND_SHARE), 10)
-    ]
+    done: dict[str, ServeRun] = {}
+    for place, share in enumerate((*LOW_SHARES, *HELD_OUT_SHARES, BEYOND_SHARE)):
+        bench.pulse()
+        name = f"rate {share:g}"
+        done[name] = bench.run(name, open_load(mix, share * capacity, seconds, place))
+    bench.pulse()
+    bench.judge_drift()
+    for share in LOW_SHARES:
+        name = f"rate {share:g}"
+        observed.append(_observed(name, done.pop(name)))
     fitted = fit_serving(observed, engine, build, knobs)
     tell(f"fitted on {len(observed)} runs to {fitted.error:.1%}: {_shown(fitted.values)}")
     timer = build(fitted.values)
     engine = with_request_s(engine, fitted.values.get("request_s", 0.0))
-    rows = [row for name, done in held_out for row in compare(name, done, engine, timer)]
-    return Validation(fitted, rows, engine, invalid)
+    rows = [row for name, run in done.items() for row in compare(name, run, engine, timer)]
+    return Validation(fitted, rows, engine, bench.invalid)
 
 
 def compare(name: str, done: ServeRun, engine: EngineOptions, timer: StepTimer) -> list[Row]:

@@ -106,11 +106,11 @@ def real(arguments: argparse.Namespace, tell: Callable[[str], None]) -> Validati
             server=vllm_server(arguments.python, model, arguments.port, engine),
             warmup_requests=8,
         )
+        build = analyzer_timer(model, engine)
         with session(options) as opened:
             _use_last_core()
             tell(f"vLLM {opened.facts.version}: {opened.facts.as_environment()}")
             engine = _read_back(engine, opened)
-            build = analyzer_timer(model, engine)
             knobs = vllm_knobs()
             return chain(
                 opened, engine, mix, build, knobs, arguments.seconds, arguments.repeats, tell
