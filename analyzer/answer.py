@@ -33,7 +33,9 @@ class Answer(NamedTuple):
     warnings: tuple[str, ...]
 
     def interval(self, metric: str) -> Interval | None:
-        """The measured interval around one metric of the prediction."""
+        """The measured interval around one metric; none where nothing like it was measured."""
+        if self.plan.offload is not None:
+            return None
         values = (
             self.prediction.memory.total_B
             if metric == "peak_mem_B"
@@ -59,6 +61,7 @@ def answer(
         *_about_arithmetic(settled, model, system),
         *_about_room(found, workload),
         *_about_hull(basis, settled, model, workload, arrival),
+        *_about_offload(basis, settled),
     ]
     return Answer(model, system, settled, workload, arrival, basis, found, tuple(said))
 
@@ -127,6 +130,15 @@ def _about_room(found: Prediction, workload: Workload) -> Iterator[str]:
         fits = float(np.min(found.running))
         asked = float(np.max(np.broadcast_to(workload.batch, waiting.shape)[waiting]))
         yield f"{fits:.0f} of {asked:.0f} sequences fit the memory at once; the others wait"
+
+
+def _about_offload(basis: Basis, plan: Plan) -> Iterator[str]:
+    if plan.offload is not None:
+        share, origin = basis.rates.host_link_eff, basis.origin_of("host_link_eff")
+        yield (
+            f"offloaded: the host's link is taken at {share:g} of its figure ({origin}), fully "
+            f"overlapped, and no measured interval applies"
+        )
 
 
 def _about_hull(

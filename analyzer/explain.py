@@ -37,6 +37,9 @@ _OF_KIND = {
     ("collective", "network"): "link_eff",
 }
 _OVERHEAD = "launch_s"
+OFFLOADED = "host link"
+"""What binds where the device waits for weights or cache that lie beside it."""
+ALL_BOUNDS = (*BOUNDS, OFFLOADED)
 _LINKS = ("link_Bps", "pair_Bps", "shared_Bps", "net_Bps")
 _ABSENT = 1e-12
 """Seconds below which a remainder is rounding."""
@@ -54,7 +57,7 @@ class Line(NamedTuple):
     share: float
     """Of the phase."""
     bound: str
-    """One of `roofline.BOUNDS`."""
+    """One of `ALL_BOUNDS`."""
     of_light: float
     """Least possible time over this one; 0 where an ideal machine would not spend any."""
     rate: str
@@ -95,7 +98,9 @@ def bound(found: Answer, listed: list[Line] | None = None) -> Bound:
     listed = listed if listed is not None else lines(found)
     by_phase = {name: _by_bound(listed, name) for name in ("prefill", "decode")}
     steps = max(float(found.workload.output_tokens) - 1.0, 0.0)
-    whole = {name: by_phase["prefill"][name] + steps * by_phase["decode"][name] for name in BOUNDS}
+    whole = {
+        name: by_phase["prefill"][name] + steps * by_phase["decode"][name] for name in ALL_BOUNDS
+    }
     return Bound(*(max(times, key=times.__getitem__) for times in (*by_phase.values(), whole)))
 
 
@@ -113,6 +118,9 @@ def levers(found: Answer, more: float = 0.1) -> list[Lever]:
             peak_vector=base.peak_vector * (1 + more), vector_flops=base.vector_flops * (1 + more)
         ),
         "network bandwidth": base._replace(fabric=links),
+        "host link": base._replace(
+            host_Bps=base.host_Bps * (1 + more), disk_Bps=base.disk_Bps * (1 + more)
+        ),
     }
     now_s = float(found.prediction.e2e_s)
     gains = [Lever(name, 1.0 - _e2e_s(found, on) / now_s) for name, on in tried.items()]
@@ -219,10 +227,12 @@ def _cell(part: Part, column: str, row: int) -> float:
 def _rest(name: str, phase: Phase, found: Answer) -> Iterator[Line]:
     """What no operator accounts for: the host, and waiting for other stages of the pipeline."""
     total_s, host_s = float(phase.total_s), float(phase.host_s)
-    hops_s = total_s - host_s - float(phase.device_s)
+    fetch_s = float(phase.fetch_s)
+    hops_s = total_s - host_s - fetch_s - float(phase.device_s)
     extra: tuple[tuple[str, float, str, Any], ...] = (
         ("host", host_s, "overhead", "step_s"),
         ("pipeline", hops_s, "network", "link_eff"),
+        ("offloaded", fetch_s, OFFLOADED, "host_link_eff"),
     )
     for label, time_s, bounded, rate in extra:
         if time_s > max(_ABSENT, 1e-9 * total_s):
@@ -233,7 +243,7 @@ def _rest(name: str, phase: Phase, found: Answer) -> Iterator[Line]:
 
 
 def _by_bound(listed: list[Line], phase: str) -> dict[str, float]:
-    times = dict.fromkeys(BOUNDS, 0.0)
+    times = dict.fromkeys(ALL_BOUNDS, 0.0)
     for line in listed:
         if line.phase == phase:
             times[line.bound] += line.time_s

@@ -85,15 +85,31 @@ def _stage(
     step = steps.prefill(whole, tokens, load.cached_tokens)
     rows = step._replace(segments=(step.segments[0]._replace(logits=tokens),))
     logits = logits_B(laid.model, rows if everywhere else step, laid.layout) if last else 0.0
+    whole_B = weights_B(laid.model, laid.layout, cut, first, last)
+    weights_here, kv_here = _on_device(laid, cut)
     return Memory(
-        weights_B=weights_B(laid.model, laid.layout, cut, first, last),
-        kv_B=kv,
+        weights_B=whole_B * weights_here,
+        kv_B=kv * kv_here,
         state_B=sequences * beams * held.state_B,
         activations_B=activations_B(laid.model, step, laid.layout, cut),
         logits_B=logits,
         workspace_B=WORKSPACE_B,
         reserve_B=RESERVE_B,
     )
+
+
+LAYERS_IN_FLIGHT = 2
+"""Of what lies beside the device: one layer's part is used while the next one's comes in."""
+
+
+def _on_device(laid: Laid, cut: slice) -> tuple[float, float]:
+    """Shares of a stage's weights and cache that take room on the device."""
+    offload = laid.plan.offload
+    if offload is None:
+        return 1.0, 1.0
+    staged = min(LAYERS_IN_FLIGHT / len(laid.model.layers[cut]), 1.0)
+    weights, kv = (1.0 - away * (1.0 - staged) for away in (offload.weights_away, offload.kv_away))
+    return weights, kv
 
 
 def _fullest(per_stage: list[Memory]) -> Memory:

@@ -38,6 +38,24 @@ class Offload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kv_host: float = 0.0
     kv_disk: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name, share in msgspec.structs.asdict(self).items():
+            if not 0.0 <= share <= 1.0:
+                raise ConfigError(f"offload {name} must be a share from 0 to 1, not {share:g}")
+        for what, away in (("weights", self.weights_away), ("kv", self.kv_away)):
+            if away > 1.0:
+                raise ConfigError(f"offload: host and disk shares of {what} add up to {away:g} > 1")
+
+    @property
+    def weights_away(self) -> float:
+        """Share of the weights that is not on the device."""
+        return self.weights_host + self.weights_disk
+
+    @property
+    def kv_away(self) -> float:
+        """Share of the cache that is not on the device."""
+        return self.kv_host + self.kv_disk
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One deployment of one model. Integers may be arrays; format names are single names."""

@@ -19,6 +19,7 @@ from analyzer.model import Model
 from analyzer.phases import Laid, count_decode, count_prefill, lay
 from analyzer.plan import Plan
 from analyzer.resolve import check_plan
+from analyzer.spill import check_stores, fetching
 from analyzer.steady import Latency, closed_loop, static_batch, waves
 from analyzer.system import System
 from analyzer.timing.machine import Machine, machine
@@ -82,6 +83,7 @@ def predict(
     kind = engine(plan.engine)
     laid = lay(model, plan)
     limits = on or machine(system)
+    check_stores(laid, workload, system)
     used = memory(laid, workload)
     share = kind.memory_share
     if arrival not in _TIMERS:
@@ -94,7 +96,8 @@ def predict(
     if strict and np.any(impossible):
         raise CapacityError(_too_large(model, system, used, limits.memory_B, fits))
     running = _running(workload.batch, fits, waits)
-    timed = _TIMERS[arrival](laid, workload, running, limits, rates or Rates.default())
+    asked = _Asked(laid, workload, limits, rates or Rates.default(), system)
+    timed = _TIMERS[arrival](asked, running)
     found = _assemble(system, plan, workload, used, fits, running, timed)
     return _without(found, impossible) if np.any(impossible) else found
 
@@ -106,28 +109,45 @@ class _Timed(NamedTuple):
     prompts_at_once: Any
 
 
-def _static(laid: Laid, load: Workload, running: Any, on: Machine, rates: Rates) -> _Timed:
-    at_once = msgspec.structs.replace(load, batch=running)
-    first = time_prefill(count_prefill(laid, at_once), on, rates)
-    later = time_phase(count_decode(laid, at_once), on, rates)
+class _Asked(NamedTuple):
+    laid: Laid
+    load: Workload
+    on: Machine
+    rates: Rates
+    system: System
+
+    def prefill(self, batch: Any) -> Phase:
+        """From arrival to first tokens, of `batch` prompts together."""
+        load = msgspec.structs.replace(self.load, batch=batch)
+        phase = time_prefill(count_prefill(self.laid, load), self.on, self.rates)
+        return fetching(phase, self.laid, self.on, self.rates, self.system)
+
+    def decode(self, batch: Any) -> Phase:
+        """One output token of `batch` sequences."""
+        load = msgspec.structs.replace(self.load, batch=batch)
+        phase = time_phase(count_decode(self.laid, load), self.on, self.rates)
+        return fetching(phase, self.laid, self.on, self.rates, self.system)
+
+
+def _static(asked: _Asked, running: Any) -> _Timed:
+    load = asked.load
+    first, later = asked.prefill(running), asked.decode(running)
     latency = static_batch(first.total_s, later.total_s, load.output_tokens)
     return _Timed(waves(latency, load.batch, running), first, later, running)
 
 
-def _closed_loop(laid: Laid, load: Workload, running: Any, on: Machine, rates: Rates) -> _Timed:
-    replicas = laid.plan.dp
-    one = msgspec.structs.replace(load, batch=np.minimum(running, 1.0) * replicas)
-    many = msgspec.structs.replace(load, batch=running)
-    first = time_prefill(count_prefill(laid, one), on, rates)
-    later = time_phase(count_decode(laid, many), on, rates)
+def _closed_loop(asked: _Asked, running: Any) -> _Timed:
+    load, replicas = asked.load, asked.laid.plan.dp
+    first = asked.prefill(np.minimum(running, 1.0) * replicas)
+    later = asked.decode(running)
     latency = closed_loop(
         first.total_s,
-        first.device_s,
+        first.device_s + first.fetch_s,
         later.total_s,
         load.output_tokens,
         load.batch / replicas,
         running / replicas,
-        rates,
+        asked.rates,
     )
     return _Timed(latency, first, later, replicas)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from analyzer.answer import Answer
@@ -54,7 +55,10 @@ def _question(found: Answer) -> dict[str, Any]:
         "params": total,
         "params_active": active,
         "devices": plan.devices,
-        "plan": {name: getattr(plan, name) for name in layout},
+        "plan": {
+            **{name: getattr(plan, name) for name in layout},
+            "offload": msgspec.structs.asdict(plan.offload) if plan.offload else None,
+        },
         "workload": {name: getattr(load, name) for name in asked},
         "arrival": found.arrival,
     }

@@ -29,6 +29,7 @@ _BAR = 30
 _REMEDIES = {
     "compute": "narrower arithmetic (--compute fp8), more devices, or shorter prompts would help",
     "network": "fewer tensor-parallel ranks, or faster links, would help",
+    "host link": "less on the host, narrower weights, or a larger batch would help",
     "overhead": "a larger batch or fewer, fused kernels would help",
 }
 

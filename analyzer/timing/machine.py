@@ -36,6 +36,10 @@ class Machine(NamedTuple):
     fabric: Fabric
     tile_rows: Any = 128.0
     """Rows of the largest tile that matrix units work on."""
+    host_Bps: Any = np.nan
+    """From the host's memory to one device; NaN where no link is known."""
+    disk_Bps: Any = np.nan
+    """From the disk of a node, which its devices share; NaN where none is known."""
 
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any
@@ -75,6 +79,8 @@ def machine(system: System) -> Machine:
         vector_flops=device.vector_peak,
         fabric=_fabric(system),
         tile_rows=TILE_ROWS[device.kind],
+        host_Bps=system.host_link.h2d_Bps if system.host_link else np.nan,
+        disk_Bps=system.disk.read_Bps if system.disk else np.nan,
     )
 
 

@@ -34,6 +34,8 @@ class Phase(NamedTuple):
     network_s: Array
     host_s: Array
     parts: tuple[Part, ...] = ()
+    fetch_s: Any = 0.0
+    """Waiting for weights or cache that lie beside the device; part of `total_s`."""
 
     def plus(self, other: Phase) -> Phase:
         """Both phases, one after the other."""
@@ -43,6 +45,7 @@ class Phase(NamedTuple):
             self.network_s + other.network_s,
             self.host_s + other.host_s,
             self.parts + other.parts,
+            self.fetch_s + other.fetch_s,
         )
 
 

@@ -13,10 +13,12 @@ from analyzer.engines import ENGINES, engine
 from analyzer.errors import ConfigError, nearest
 from analyzer.model import Model
 from analyzer.models_catalog import load as load_model
-from analyzer.plan import LoRA, Plan, Speculation
+from analyzer.plan import LoRA, Offload, Plan, Speculation
 from analyzer.records_engine import engine_class
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
+
+_KEPT = {"host": "in the host's memory", "disk": "on disk"}
 
 
 def declare_question(parser: ArgumentParser) -> None:
@@ -48,6 +50,13 @@ def declare_plan(parser: ArgumentParser) -> None:
     runs.add_argument("--draft", metavar="MODEL", help="draft model; none: drafting is free")
     runs.add_argument("--lora-rank", type=int, metavar="R", help="rank of unmerged adapters")
     runs.add_argument("--lora-adapters", type=int, default=1, metavar="N", help="active at once")
+    beside = parser.add_argument_group(
+        "offloading (shares of 0 to 1; plumbline search --offload finds the best)"
+    )
+    for name in ("weights-host", "weights-disk", "kv-host", "kv-disk"):
+        what, _, where = name.partition("-")
+        meaning = f"share of the {'cache' if what == 'kv' else what} kept {_KEPT[where]}"
+        beside.add_argument(f"--{name}", type=float, default=0.0, metavar="SHARE", help=meaning)
 
 
 def declare_basis(parser: ArgumentParser) -> None:
@@ -114,6 +123,7 @@ def plan_of(options: Namespace, model: Model) -> Plan:
         chunk_tokens=options.chunk,
         speculation=_speculation(options),
         lora=_lora(options),
+        offload=_offload(options),
     )
 
 
@@ -140,6 +150,11 @@ def _lora(options: Namespace) -> LoRA | None:
             flag = name.replace("_", "-")
             raise ConfigError(f"{flag} must be at least 1, not {getattr(options, name)}")
     return LoRA(rank=options.lora_rank, adapters=options.lora_adapters)
+
+
+def _offload(options: Namespace) -> Offload | None:
+    shares = {name: getattr(options, name) for name in Offload.__struct_fields__}
+    return Offload(**shares) if any(shares.values()) else None
 
 
 def basis_of(options: Namespace, system: System, arrival: str) -> Basis:
