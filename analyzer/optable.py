@@ -232,6 +232,8 @@ def _own_shape(values: tuple[Number, ...]) -> tuple[int, ...]:
 
 def _column(values: tuple[Number, ...], own: tuple[int, ...], axes: int) -> NDArray[np.float64]:
     shape = (1,) * (axes - len(own)) + own
+    if not own:
+        return np.array(values, dtype=np.float64).reshape(len(values), *shape)
     column = np.empty((len(values), *shape))
     for row, value in zip(column, values, strict=True):
         row[...] = value

@@ -46,6 +46,8 @@ def check(workload: Workload) -> None:
 
 
 def _at_least(name: str, value: Any, least: int) -> None:
+    if type(value) is int and value >= least:
+        return
     numbers = np.asarray(value)
     if numbers.dtype.kind not in "iuf":
         raise ConfigError(f"{name} must be a number, not {value!r}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,5 +108,5 @@ def _mean(values: Array) -> Array:
     full = np.shape(values)
     if full[:1] != (len(SHARES),):
         values = np.broadcast_to(values, (len(SHARES), *full))
-    mean: Array = np.tensordot(SHARES, values, 1)
+    mean: Array = reduce(add, (share * at for share, at in zip(SHARES, values, strict=True)))
     return mean
