@@ -1,0 +1,103 @@
+"""Which plans keep the promises and the budget, and which reason each other one failed for."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.search.evaluate import Columns
+from analyzer.search.question import Question
+
+Array = NDArray[np.float64]
+
+
+class Reason(NamedTuple):
+    """One way to fail: what it is called, and a sentence with the figures of one plan."""
+
+    name: str
+    meaning: str
+
+
+REASONS: tuple[Reason, ...] = (
+    Reason("memory", "weights, cache and activations do not fit a device"),
+    Reason("devices", "one replica, or the load's replicas, need more devices than the budget"),
+    Reason("cost", "they cost more per hour than the budget"),
+    Reason("power", "they draw more power than the budget"),
+    Reason("ttft", "the first token comes later than promised"),
+    Reason("tpot", "tokens come more slowly than promised"),
+    Reason("e2e", "the answer ends later than promised"),
+)
+BIT = {reason.name: 1 << place for place, reason in enumerate(REASONS)}
+PROMISES = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
+
+
+class Judged(NamedTuple):
+    """A verdict per plan."""
+
+    failed: NDArray[np.int64]
+    """Sum of BITs; 0 for plans that keep everything."""
+    replicas: NDArray[np.int64]
+    """As many as the load needs, or as the budget allows where no load is given."""
+
+
+def judge(question: Question, columns: Columns) -> Judged:
+    """Hold every plan against the promises and the budget."""
+    failed = np.where(np.isnan(columns.e2e_s), BIT["memory"], 0)
+    fits = failed == 0
+    allowed = _allowed(question, columns)
+    most = np.minimum.reduce(list(allowed.values()))
+    if question.requests_per_s is None:
+        replicas = np.maximum(most, 1.0)
+    else:
+        each = np.where(fits, columns.requests_per_s, np.inf)
+        replicas = np.maximum(np.ceil(question.requests_per_s / each - 1e-9), 1.0)
+    for name, limit in allowed.items():
+        failed = failed + np.where(fits & (replicas > limit), BIT[name], 0)
+    for name, column in PROMISES.items():
+        promised = getattr(question.slo, column)
+        if promised is not None:
+            late = upper(question, columns, column) > promised
+            failed = failed + np.where(fits & late, BIT[name], 0)
+    return Judged(failed, replicas.astype(np.int64))
+
+
+def upper(question: Question, columns: Columns, column: str) -> Array:
+    """The figure that has to keep a promise: predicted, or the upper end of its interval."""
+    values: Array = getattr(columns, column)
+    return values * factors(question, columns, column)[1] if question.surely else values
+
+
+def factors(question: Question, columns: Columns, metric: str) -> tuple[Array, Array]:
+    """Ends of the interval over the prediction, by row; NaN where no interval is known."""
+    low, high = [], []
+    for _, basis in question.offers:
+        held = basis.interval(metric, 1.0)
+        low.append(np.nan if held is None else float(held.low))
+        high.append(np.nan if held is None else float(held.high))
+    return np.array(low)[columns.offer], np.array(high)[columns.offer]
+
+
+def _allowed(question: Question, columns: Columns) -> dict[str, Array]:
+    """Replicas that each part of the budget pays for."""
+    budget = question.budget
+    devices = [
+        float(min(budget.devices or system.devices_per_node, system.max_devices))
+        for system, _ in question.offers
+    ]
+    allowed = {"devices": np.array(devices)[columns.offer] // columns.devices}
+    for name, limit, figure in (
+        ("cost", budget.usd_per_hour, "price_usd_per_hour"),
+        ("power", budget.power_W, "tdp_W"),
+    ):
+        if limit is not None:
+            each = [_figure(system.device, figure) for system, _ in question.offers]
+            allowed[name] = np.floor(limit / (np.array(each)[columns.offer] * columns.devices))
+    return allowed
+
+
+def _figure(device: Any, name: str) -> float:
+    """Infinite where it is not known: then a budget of it cannot be kept."""
+    value = getattr(device, name)
+    return float("inf") if value is None else float(value)
