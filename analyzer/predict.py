@@ -21,7 +21,6 @@ from analyzer.plan import Plan
 from analyzer.resolve import check_plan
 from analyzer.spill import check_stores, fetching
 from analyzer.steady import Latency, closed_loop, static_batch, waves
-from analyzer.streamed import check_offload, on_device, without_resting
 from analyzer.system import System
 from analyzer.timing.machine import Machine, machine
 from analyzer.timing.phase import Phase, time_phase, time_prefill
@@ -82,13 +81,10 @@ def predict(
         check_plan(plan, model, system)
     check_context(model, workload)
     kind = engine(plan.engine)
-    check_offload(plan, system)
     laid = lay(model, plan)
     limits = on or machine(system)
     check_stores(laid, workload, system)
     used = memory(laid, workload)
-    if plan.offload is not None:
-        limits = without_resting(limits, plan, system, used, rates or Rates.default(), strict)
     share = kind.memory_share
     if arrival not in _TIMERS:
         raise ConfigError(f"arrival {arrival!r} is unknown; use one of {', '.join(_TIMERS)}")
@@ -97,10 +93,8 @@ def predict(
         fits = np.minimum(fits, kind.max_sequences * plan.dp)
     waits = kind.queues if queue is None else queue
     impossible = (fits < 1.0) if waits else (used.total_B > limits.memory_B) | (fits < 1.0)
-    used = on_device(plan, used)
     if strict and np.any(impossible):
-        has_B = (on or machine(system)).memory_B
-        raise CapacityError(_too_large(model, system, used, has_B, fits))
+        raise CapacityError(_too_large(model, system, used, limits.memory_B, fits))
     running = _running(workload.batch, fits, waits)
     asked = _Asked(laid, workload, limits, rates or Rates.default(), system)
     timed = _TIMERS[arrival](asked, running)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.errors import CapacityError
 from analyzer.predict import Prediction, predict
 from analyzer.search.question import Question
 from analyzer.search.structures import Structure
@@ -44,6 +46,8 @@ class Columns(NamedTuple):
     """Of the fullest device; NaN for disaggregated rows, whose workers differ."""
     J_per_token: Array
     usd_per_million: Array
+    offloaded: NDArray[np.bool_]
+    """Weights rest in host memory."""
     prefill: NDArray[np.int64]
     """Row of the prefill workers' table; -1: prefill and decoding share their devices."""
     prefill_workers: NDArray[np.int64]
@@ -60,13 +64,20 @@ class Columns(NamedTuple):
         return np.asarray(1.0 / self.tpot_s)
 
 
-def evaluate(question: Question, structures: tuple[Structure, ...]) -> Columns:
-    """Predict every plan of every structure."""
-    parts = [
-        _columns(question, structure, place, first, rows, batch, found)
-        for place, structure in enumerate(structures)
-        for first, rows, batch, found in predicted(question, structure, question.arrival)
-    ]
+def evaluate(
+    question: Question, structures: tuple[Structure, ...], refused: Counter[str]
+) -> Columns:
+    """Predict every plan of every structure; what a host cannot hold is counted as refused."""
+    parts: list[Columns] = []
+    for place, structure in enumerate(structures):
+        try:
+            found = list(predicted(question, structure, question.arrival))
+        except CapacityError as error:
+            refused[str(error)] += len(structure.ranks)
+            continue
+        parts += [_columns(question, structure, place, *each) for each in found]
+    if not parts:
+        raise CapacityError(f"no plan is possible: {refused.most_common(1)[0][0]}")
     return joined(parts)
 
 
@@ -133,6 +144,7 @@ def _columns(
         memory_B=flat(found.memory.total_B),
         J_per_token=flat(found.energy_J_per_token),
         usd_per_million=flat(found.usd_per_million_tokens),
+        offloaded=whole(structure.plan.offload is not None).astype(np.bool_),
         prefill=whole(-1),
         prefill_workers=whole(0),
         decode_workers=whole(1),

@@ -76,7 +76,9 @@ def factors(question: Question, columns: Columns, metric: str) -> tuple[Array, A
         held = basis.interval(metric, 1.0)
         low.append(np.nan if held is None else float(held.low))
         high.append(np.nan if held is None else float(held.high))
-    return np.array(low)[columns.offer], np.array(high)[columns.offer]
+    ends = np.array([low, high])[:, columns.offer]
+    ends[:, columns.offloaded] = np.nan  # nothing like it was measured
+    return ends[0], ends[1]
 
 
 def _allowed(question: Question, columns: Columns) -> dict[str, Array]:

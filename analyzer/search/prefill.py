@@ -100,7 +100,7 @@ def _readers(question: Question, structures: tuple[Structure, ...], own: list[in
     rows: list[PrefillTable] = []
     for place in own:
         structure = structures[place]
-        if structure.plan.speculation is not None:
+        if structure.plan.speculation is not None or structure.plan.offload is not None:
             continue
         for first, part, batch, found in predicted(question, structure, "static", PROMPTS):
             rows.append(_reader_rows(question, place, first, part, batch, found))
@@ -154,6 +154,8 @@ def _writers(question: Question, structures: tuple[Structure, ...], own: list[in
     rows: list[_Decoders] = []
     steps = max(question.output_tokens - 1.0, 1.0)
     for place in own:
+        if structures[place].plan.offload is not None:
+            continue
         for first, part, batch, found in predicted(question, structures[place], "static"):
             shape = (len(batch), len(part.ranks))
             tpot_s = np.broadcast_to(found.tpot_s, shape)
@@ -239,6 +241,7 @@ def _pair_rows(
         memory_B=np.full(len(kept), np.nan),
         J_per_token=power / (rate * tokens) * np.ones(len(kept)),
         usd_per_million=price / 3600.0 / (rate * tokens) * 1e6 * np.ones(len(kept)),
+        offloaded=np.zeros(len(kept), dtype=np.bool_),
         prefill=np.full(len(kept), before + row),
         prefill_workers=reading,
         decode_workers=writing,
@@ -247,4 +250,4 @@ def _pair_rows(
 
 def _none() -> Columns:
     whole = np.zeros(0, dtype=np.int64)
-    return Columns(*(whole,) * 3, *(np.zeros(0),) * 11, *(whole,) * 3)
+    return Columns(*(whole,) * 3, *(np.zeros(0),) * 11, whole.astype(np.bool_), *(whole,) * 3)

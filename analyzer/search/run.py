@@ -18,7 +18,7 @@ def search(question: Question) -> Found:
     if not made.found:
         reason, plans = made.refused.most_common(1)[0]
         raise ConfigError(f"no layout is possible; {plans} fail because {reason}")
-    columns = evaluate(question, made.found)
+    columns = evaluate(question, made.found, made.refused)
     table = empty()
     if question.space.disaggregated:
         table, pairs = disaggregate(question, made.found)

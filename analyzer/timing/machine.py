@@ -40,8 +40,6 @@ class Machine(NamedTuple):
     """From the host's memory to one device; NaN where no link is known."""
     disk_Bps: Any = np.nan
     """From the disk of a node, which its devices share; NaN where none is known."""
-    pass_s: Any = 0.0
-    """Seconds that no pass through the layers undercuts: weights that come from elsewhere."""
 
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any

@@ -53,21 +53,10 @@ class Phase(NamedTuple):
 
 def time_phase(steps: Sequence[CountedStep], machine: Machine, rates: Rates) -> Phase:
     """Time all steps of a phase."""
-    phase = _held_up(_time_counted(steps[0], machine, rates), steps[0], machine.pass_s)
+    phase = _time_counted(steps[0], machine, rates)
     for step in steps[1:]:
         phase = phase.plus(_time_counted(step, machine, rates))
     return phase
-
-
-def _held_up(phase: Phase, step: CountedStep, pass_s: Any) -> Phase:
-    """The phase, no pass of which ends before the weights have come that rest elsewhere."""
-    if np.ndim(pass_s) == 0 and pass_s == 0.0:
-        return phase
-    in_turn = step.hops + 1.0 if len(step.tables) == 1 else step.pieces
-    least_s = step.times * in_turn * pass_s
-    return phase._replace(
-        total_s=np.maximum(phase.total_s, least_s), device_s=np.maximum(phase.device_s, least_s)
-    )
 
 
 def time_prefill(steps: Sequence[CountedStep], machine: Machine, rates: Rates) -> Phase:

@@ -216,9 +216,10 @@ def test_offloaded_weights_cost_the_link_and_save_the_memory() -> None:
         found.plan(n).offload.weights_host if found.plan(n).offload else 0.0: found.row(n)
         for n in map(int, np.flatnonzero(found.columns.batch == 1))
     }
-    whole_B = by_share[0.0].memory_B - by_share[1.0].memory_B
-    assert math.isclose(whole_B, 2 * 8.03e9, rel_tol=0.01), "all weights left the card"
-    assert math.isclose(by_share[1.0].tpot_s, whole_B / link_Bps, rel_tol=1e-9)
+    gone_B = by_share[0.0].memory_B - by_share[1.0].memory_B
+    assert math.isclose(gone_B, 2 * 8.03e9 * (1 - 2 / 32), rel_tol=0.01), "all but two layers"
+    read_B = 2 * (8.03e9 - 128_256 * 4096)  # of the embedding table a step reads one row
+    assert math.isclose(by_share[1.0].tpot_s, read_B / link_Bps, rel_tol=0.01)
     assert by_share[0.0].tpot_s < by_share[0.4].tpot_s < by_share[1.0].tpot_s
 
 
