@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from analyzer.errors import CalibrationError
 from analyzer.serving import Host, SimOptions, SimResult, simulate
 from analyzer.serving.options import EngineOptions
-from analyzer.serving.timers import StepTimer
+from analyzer.serving.timers import StepLoad, StepTimer
 from analyzer.workload_arrivals import AllAtOnce, ClosedLoop, Load
 
 Floats = NDArray[np.float64]
@@ -30,12 +30,35 @@ WIDE_TO_NARROW = (0.3, 0.1, 0.02)
 """Steps of the numerical derivative, in natural logs."""
 
 
+class Part(NamedTuple):
+    """One run of a load, and the machine's pace meanwhile: 1.1 is a tenth slower than usual."""
+
+    load: Load
+    pace: float = 1.0
+
+
 class Observed(NamedTuple):
-    """One measured run: its load and the medians that count (seconds)."""
+    """Measured runs of one kind: their loads, and the medians over all their requests (s)."""
 
     name: str
-    load: Load
+    parts: tuple[Part, ...]
     medians: dict[str, float]
+
+
+class PacedTimer:
+    """Another timer's steps on a machine that is slower or faster than usual."""
+
+    def __init__(self, timer: StepTimer, pace: float) -> None:
+        self._timer = timer
+        self._pace = pace
+
+    def step_time_s(self, load: StepLoad) -> float:
+        """One step."""
+        return self._pace * self._timer.step_time_s(load)
+
+    def decode_times_s(self, load: StepLoad, contexts: Floats) -> Floats:
+        """Steps that differ in their context."""
+        return self._pace * self._timer.decode_times_s(load, contexts)
 
 
 class Knob(NamedTuple):
@@ -79,7 +102,7 @@ def fit_serving(
     wanted = sum(len(run.medians) for run in observed)
     if wanted < len(knobs):
         raise CalibrationError(f"{wanted} medians cannot fix {len(knobs)} rates; measure more runs")
-    steady = [run for run in observed if isinstance(run.load.arrivals, AllAtOnce | ClosedLoop)]
+    steady = [run for run in observed if _is_steady(run)]
     problem = _Problem(observed, engine, build, knobs)
     logs = problem.start
     if sum(len(run.medians) for run in steady) >= len(knobs):
@@ -151,7 +174,7 @@ class _Problem:
         timer = self._build(values)
         engine = with_request_s(self._engine, values.get("request_s", 0.0))
         return {
-            run.name: log_ratios(simulate_load(run.load, engine, timer), run.medians)
+            run.name: log_ratios(simulate_parts(run.parts, engine, timer), run.medians)
             for run in self._observed
         }
 
@@ -162,14 +185,26 @@ def with_request_s(engine: EngineOptions, request_s: float) -> EngineOptions:
     return msgspec.structs.replace(engine, host=host)
 
 
-def simulate_load(load: Load, engine: EngineOptions, timer: StepTimer) -> SimResult:
-    """One replica under one load."""
-    return simulate(SimOptions(load=load, engine=engine), timer)
+def _is_steady(run: Observed) -> bool:
+    return all(isinstance(part.load.arrivals, AllAtOnce | ClosedLoop) for part in run.parts)
 
 
-def medians_of(result: SimResult) -> dict[str, float]:
-    """Median TTFT and TPOT of a simulation, however few requests it had."""
-    times = [each for each in result.request_times if not each.refused]
+def simulate_parts(
+    parts: Sequence[Part], engine: EngineOptions, timer: StepTimer
+) -> list[SimResult]:
+    """One replica under one load after another, each at its pace."""
+    return [
+        simulate(
+            SimOptions(load=part.load, engine=engine),
+            timer if part.pace == 1.0 else PacedTimer(timer, part.pace),
+        )
+        for part in parts
+    ]
+
+
+def medians_of(results: Sequence[SimResult]) -> dict[str, float]:
+    """Median TTFT and TPOT over all requests of simulations, however few they were."""
+    times = [each for found in results for each in found.request_times if not each.refused]
     tpots = [each.tpot_s for each in times if each.tpot_s is not None]
     found = {"ttft_s": float(np.median([each.ttft_s for each in times]))}
     if tpots:
@@ -177,7 +212,7 @@ def medians_of(result: SimResult) -> dict[str, float]:
     return found
 
 
-def log_ratios(result: SimResult, measured: dict[str, float]) -> dict[str, float]:
+def log_ratios(results: Sequence[SimResult], measured: dict[str, float]) -> dict[str, float]:
     """ln(simulated/measured) of each measured median."""
-    simulated = medians_of(result)
+    simulated = medians_of(results)
     return {name: float(np.log(simulated[name] / value)) for name, value in measured.items()}

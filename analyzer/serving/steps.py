@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analyzer.counting import count
 from analyzer.counting.context import Segment, Step
+from analyzer.counting.footprint import logits_B
 from analyzer.errors import CapacityError, ConfigError
 from analyzer.memory import memory
 from analyzer.phases import Laid
@@ -46,11 +47,16 @@ def kv_blocks(laid: Laid, memory_B: float, share: float, engine: EngineOptions) 
     read from its log, is always better. Raises CapacityError if not even one block is left.
     """
     tokens = float(engine.max_batched_tokens)
-    used = memory(laid, Workload(batch=1.0, input_tokens=tokens, output_tokens=1.0))
+    groups = laid.plan.attention_dp * laid.plan.dp * 1.0
+    used = memory(laid, Workload(batch=groups, input_tokens=tokens, output_tokens=1.0))
     token_B = float(used.kv_B) / (tokens + 1.0)
     if token_B == 0.0:
         raise CapacityError(f"{laid.model.name} keeps no cache that grows; give kv_blocks")
-    free_B = memory_B * share - float(used.total_B) + float(used.kv_B)
+    # Engines try out their largest step first: all its tokens, and a logit row per sequence.
+    rows = Step((Segment(float(engine.max_sequences), 1.0, 0.0),))
+    sampled_B = float(logits_B(laid.model, rows, laid.layout))
+    held_B = float(used.total_B) - float(used.kv_B) - float(used.logits_B) + sampled_B
+    free_B = memory_B * share - held_B
     blocks = int(free_B // (token_B * engine.block_tokens))
     if blocks < 1:
         raise CapacityError(
@@ -74,19 +80,24 @@ class ExactSteps:
         self._rates = rates
 
     def __call__(self, steps: StepArrays) -> Floats:
-        """Seconds of each step; all steps prefill, or all decode, or all do both."""
+        """Seconds of each step; all steps prefill, or all decode, or all do both.
+
+        Of data-parallel groups that share experts, the others are taken to do the same meanwhile.
+        """
+        groups = float(self._laid.plan.attention_dp)
         segments = []
         prompts = steps.prefill_tokens
         if np.any(prompts > 0):
             past = steps.prefill_context - prompts
             # Pairs among the new tokens: what is left of all pairs after those with the past.
             within = np.maximum(steps.prefill_pairs - past * prompts, prompts)
-            segments.append(Segment(np.ones_like(prompts), prompts, past, pairs_within=within))
+            alike = np.full_like(prompts, groups)
+            segments.append(Segment(alike, prompts, past, pairs_within=within))
         batch = steps.decode_batch
         if np.any(batch > 0):
             queries = steps.decode_tokens / batch
             past = np.maximum(steps.decode_context / batch - queries, 0.0)
-            segments.append(Segment(batch, queries, past, logits=queries))
+            segments.append(Segment(batch * groups, queries, past, logits=queries))
         table = count(self._laid.model, Step(tuple(segments)), self._laid.layout)
         sequences = batch + (prompts > 0)
         timed = time_step(table, self._on, self._rates, sequences)

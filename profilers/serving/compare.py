@@ -11,16 +11,25 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from analyzer.errors import ConfigError, ProfilerError
 from analyzer.serving.summary import Distribution
-from analyzer.workload_arrivals import AllAtOnce, ClosedLoop, Fixed, Gamma, Load, Poisson
+from analyzer.workload_arrivals import (
+    AllAtOnce,
+    ClosedLoop,
+    Fixed,
+    Gamma,
+    Load,
+    Poisson,
+    requests,
+)
 from profilers.serving.measures import RunSummary
 from profilers.serving.options import ServeOptions
+from profilers.serving.prompts import PromptMaker
 
 # The CPU build is published under another name, which vLLM's own command line does not expect.
 _BENCH = """
@@ -31,6 +40,12 @@ metadata.version = lambda name: vllm.__version__ if name == "vllm" else known(na
 from vllm.entrypoints.cli.main import main
 sys.argv = ["vllm", "bench", "serve", *sys.argv[1:]]
 main()
+"""
+_DECODE = """
+import json, sys
+from transformers import AutoTokenizer
+known = AutoTokenizer.from_pretrained(sys.argv[1])
+print(json.dumps([known.decode(ids) for ids in json.load(sys.stdin)]))
 """
 LIMIT_S = 3600.0
 ROUNDS = 3
@@ -58,27 +73,47 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def compare_with_vllm_bench(
-    options: ServeOptions, first: RunSummary, again: Callable[[], RunSummary]
+    options: ServeOptions,
+    ours: Callable[[Mapping[int, str]], RunSummary],
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """Run vLLM's tool on the same server and load, in turn with ours, and average the rounds.
 
-    `again` runs our load once more. Raises ConfigError if the load cannot be said in vLLM's words.
+    `ours` runs our load with prompts as text, as vLLM's tool sends them: the server has them to
+    tokenize. Raises ConfigError if the load cannot be said in vLLM's words.
     """
     if options.server is None:
         raise ConfigError(
             "compare 'vllm-bench' needs the interpreter that holds vLLM; give 'server'"
         )
+    python = options.server.python
     arguments = bench_arguments(options)
+    texts = prompt_texts(python, tokenizer_of(options), options.load, options.target.vocabulary)
     rounds = []
     for number in range(ROUNDS):
-        ours = again() if number else first
-        rounds.append(side_by_side(ours, _bench(options.server.python, arguments)))
+        rounds.append(side_by_side(ours(texts), _bench(python, arguments)))
+        tell(f"round {number + 1} of {ROUNDS} beside vllm bench serve")
     return Comparison(command=" ".join(arguments), metrics=_mean_of(rounds))
+
+
+def tokenizer_of(options: ServeOptions) -> str:
+    """Where both tools find the tokenizer."""
+    served = options.server.model if options.server else options.target.model
+    return options.tokenizer or served
+
+
+def prompt_texts(python: str, tokenizer: str, load: Load, vocabulary: int) -> dict[int, str]:
+    """The load's prompts as text, by the number of the request."""
+    maker = PromptMaker(vocabulary, load.seed)
+    ids = {spec.number: maker.ids(spec) for spec in requests(load)}
+    done = _call(python, _DECODE, [tokenizer], "the tokenizer", json.dumps(list(ids.values())))
+    return dict(zip(ids, json.loads(done.splitlines()[-1]), strict=True))
 
 
 def _bench(python: str, arguments: list[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        _run(python, [*arguments, "--result-dir", folder, "--result-filename", "r.json"])
+        more = ["--result-dir", folder, "--result-filename", "r.json"]
+        _call(python, _BENCH, [*arguments, *more], "vllm bench serve")
         result: dict[str, float] = json.loads((Path(folder) / "r.json").read_text())
     return result
 
@@ -106,7 +141,6 @@ def bench_arguments(options: ServeOptions) -> list[str]:
         raise ConfigError("compare 'vllm-bench' needs constant prompt and answer lengths")
     if load.requests is None:
         raise ConfigError("compare 'vllm-bench' needs a number of requests")
-    server_model = options.server.model if options.server else options.target.model
     return [
         "--backend",
         "openai",
@@ -115,7 +149,7 @@ def bench_arguments(options: ServeOptions) -> list[str]:
         "--model",
         options.target.model,
         "--tokenizer",
-        options.tokenizer or server_model,
+        tokenizer_of(options),
         "--dataset-name",
         "random",
         "--random-input-len",
@@ -186,19 +220,22 @@ def _pace(load: Load) -> list[str]:
     raise ConfigError("compare 'vllm-bench' knows poisson, gamma, closed and offline arrivals")
 
 
-def _run(python: str, arguments: list[str]) -> None:
+def _call(python: str, program: str, arguments: list[str], what: str, said: str = "") -> str:
+    """What a program of vLLM's environment writes; ProfilerError with its last lines otherwise."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     try:
         done = subprocess.run(  # noqa: S603
-            [python, "-c", _BENCH, *arguments],
+            [python, "-c", program, *arguments],
             env=environment,
+            input=said,
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ProfilerError(f"vllm bench serve: {error}") from None
+        raise ProfilerError(f"{what}: {error}") from None
     if done.returncode:
         last = "\n".join((done.stderr or done.stdout).splitlines()[-8:])
-        raise ProfilerError(f"vllm bench serve ended with code {done.returncode}:\n{last}")
+        raise ProfilerError(f"{what} ended with code {done.returncode}:\n{last}")
+    return done.stdout

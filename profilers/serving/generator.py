@@ -11,7 +11,7 @@ import asyncio
 import gc
 import ssl
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -49,10 +49,12 @@ class Generator:
         load: Load,
         stop: asyncio.Event | None = None,
         progress: Callable[[Outcome], None] = lambda outcome: None,
+        texts: Mapping[int, str] | None = None,
     ) -> None:
         self._target = target
         self._load = load
         self._progress = progress
+        self._texts = texts or {}
         self._stop = stop or asyncio.Event()
         self._prompts = PromptMaker(target.vocabulary, load.seed)
         self._encode = msgspec.json.Encoder().encode
@@ -166,7 +168,7 @@ class Generator:
             "stream_options": {"include_usage": True},
         }
         if target.endpoint == "completions":
-            body["prompt"] = ids
+            body["prompt"] = self._texts.get(spec.number, ids)
         else:
             words = " ".join(f"w{each}" for each in ids)
             body["messages"] = [{"role": "user", "content": words}]

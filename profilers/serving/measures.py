@@ -22,6 +22,7 @@ WORST_LAG_S = 0.005
 WORST_LAG_SHARE = 0.05
 LEAST_SENT_SHARE = 0.98
 MOST_FAILED_SHARE = 0.01
+OVER_SATURATED = "over-saturated"
 
 
 class Latencies(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,7 +177,7 @@ def _invalid(
     if total - good > MOST_FAILED_SHARE * total:
         yield f"{total - good} of {total} requests failed"
     if saturation is not None and saturation.saturated:
-        yield "over-saturated: latencies depend on how long the run was"
+        yield f"{OVER_SATURATED}: latencies depend on how long the run was"
 
 
 def _warnings(good: list[Outcome], answered: list[Outcome]) -> Iterable[str]:

@@ -30,6 +30,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 SHAPES: dict[str, Shape] = {
     "tiny": Shape(hidden=256, layers=4, heads=4, kv_heads=2, intermediate=768),
+    "small": Shape(hidden=512, layers=8, heads=8, kv_heads=4, intermediate=1536),
     "0.1b": Shape(hidden=768, layers=12, heads=12, kv_heads=4, intermediate=2048),
     "0.5b": Shape(hidden=1024, layers=24, heads=16, kv_heads=4, intermediate=4096),
     "8b": Shape(

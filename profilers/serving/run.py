@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -57,9 +57,17 @@ class Session:
         self._server = server
         self._runner = runner
 
-    def run(self, load: Load) -> ServeRun:
-        """Run one load; raises ServerFailed if the server died under it."""
-        run = _one_run(self.options, load, self._runner)
+    @property
+    def server_log(self) -> str | None:
+        """Path of the log of a server that was started, while it runs."""
+        return self._server.log
+
+    def run(self, load: Load, texts: Mapping[int, str] | None = None) -> ServeRun:
+        """Run one load; raises ServerFailed if the server died under it.
+
+        `texts` are sent in place of the token ids of the requests of these numbers.
+        """
+        run = _one_run(self.options, load, self._runner, texts)
         self._server.check_alive()
         return run
 
@@ -83,9 +91,9 @@ def run_serve(options: ServeOptions, tell: Tell = lambda line: None) -> ServeRep
         runs = list(_runs(opened, tell))
         comparison = None
         if options.compare:
-            first = runs[0]
+            load = runs[0].load
             comparison = compare_with_vllm_bench(
-                opened.options, first.summary, lambda: opened.run(first.load).summary
+                opened.options, lambda texts: opened.run(load, texts).summary, tell
             )
     report = ServeReport(
         facts=facts,
@@ -175,15 +183,22 @@ def _rates(sweep: Sweep) -> Iterator[float]:
         yield sweep.start_per_s * sweep.factor**step
 
 
-def _one_run(options: ServeOptions, load: Load, runner: Runner) -> ServeRun:
-    log, readings = measure(options, load, runner, scrape=options.scrape_s > 0)
+def _one_run(
+    options: ServeOptions, load: Load, runner: Runner, texts: Mapping[int, str] | None
+) -> ServeRun:
+    log, readings = measure(options, load, runner, scrape=options.scrape_s > 0, texts=texts)
     open_loop = not isinstance(load.arrivals, ClosedLoop | AllAtOnce) and load.turns is None
     summary = summarise(log, options.slo, open_loop=open_loop)
     return ServeRun(load=load, summary=summary, log=log, server_readings=tuple(readings))
 
 
 def measure(
-    options: ServeOptions, load: Load, runner: Runner = asyncio.run, *, scrape: bool
+    options: ServeOptions,
+    load: Load,
+    runner: Runner = asyncio.run,
+    *,
+    scrape: bool,
+    texts: Mapping[int, str] | None = None,
 ) -> tuple[RunLog, list[Reading]]:
     """Run one load; Ctrl-C ends it and keeps what is known so far."""
 
@@ -198,7 +213,7 @@ def measure(
             page = options.target.url
             start = loop.time()
             watcher = loop.create_task(watch(page, options.scrape_s, start, readings))
-        log = await Generator(options.target, load, stop).run()
+        log = await Generator(options.target, load, stop, texts=texts).run()
         if watcher is not None:
             watcher.cancel()
             await look(page, start, readings)  # counters as they stand at the end

@@ -30,11 +30,13 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("reports.commands.validate", "the error report, or its check"),
     "profile": Command("reports.commands.profile", "measure this machine"),
     "search": Command("reports.commands.search", "the best offload policy for a small device"),
+    "simulate": Command("reports.commands.simulate", "a server under a load, request by request"),
     "calibrations": Command("reports.commands.calibrations", "what was fitted, and how well"),
 }
 
 _PROFILES: dict[str, Command] = {
     "offload": Command("reports.commands.profile_offload", "a model that need not fit the device"),
+    "serve": Command("reports.commands.profile_serve", "a server under a load"),
 }
 """Profiles with options of their own: `plumbline profile NAME ...`."""
 

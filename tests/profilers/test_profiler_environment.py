@@ -211,3 +211,11 @@ def test_watches_add_up():
     both.start()
     assert both.stop() == Reading(troubles=("throttled",), figures={"x": 1.0})
     assert spans([Reading(figures={"x": 1.0}), Reading(figures={"x": 3.0})])["x"].mean == 2.0
+
+
+def test_tokens_that_are_counted_are_shown() -> None:
+    command = ["--max-num-batched-tokens", "2048", "--hf-token", "abc", "--api-tokens", "d"]
+    hidden = env.REDACTED
+    assert env.redact_arguments(command)[1::2] == ["2048", hidden, hidden]
+    facts = {"server_block_tokens": "16", "server_max_model_tokens": "8192", "TOKENS": "x"}
+    assert env.redact_mapping(facts) == {**facts, "TOKENS": hidden}

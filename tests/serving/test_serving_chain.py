@@ -21,11 +21,12 @@ from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
 from analyzer.timing.rates import Rates
 from analyzer.workload_arrivals import ClosedLoop, Constant, Fixed, Load, Poisson, Uniform
-from calibration.serving_fit import Knob, Observed, fit_serving, medians_of, simulate_load
+from calibration.serving_fit import Knob, Observed, Part, fit_serving, medians_of, simulate_parts
 from profilers.serving import ServeOptions, Session, Sweep, Target
 from profilers.serving.run import _loads
 from profilers.serving.server import RunningServer, ServerFacts
-from reports.serving_chain import Mix, chain, report
+from reports.serving_chain import chain, report
+from reports.serving_measure import Mix, Schedule
 
 TRUTH = {"step_s": 0.008, "token_s": 5e-5, "sequence_s": 4e-4}
 ENGINE = EngineOptions(
@@ -85,7 +86,7 @@ def test_a_measured_run_is_the_simulated_one(opened: Session) -> None:
 def test_the_chain_finds_the_step_times_and_predicts_the_rest(opened: Session) -> None:
     mix = Mix(Uniform(low=20, high=200), Uniform(low=8, high=24))
     told: list[str] = []
-    found = chain(opened, ENGINE, mix, build, KNOBS, 5.0, 2, told.append)
+    found = chain(opened, ENGINE, mix, build, KNOBS, Schedule(8.0, 2, 2), told.append)
     for name, value in TRUTH.items():
         assert found.fit.values[name] == pytest.approx(value, rel=0.05)
     assert found.fit.error < 0.02
@@ -134,13 +135,43 @@ def test_rates_come_back_from_simulated_medians() -> None:
             requests=40,
             seed=number,
         )
-        truth = medians_of(simulate_load(load, engine, build(TRUTH)))
-        runs.append(Observed(str(number), load, truth))
+        parts = (Part(load),)
+        truth = medians_of(simulate_parts(parts, engine, build(TRUTH)))
+        runs.append(Observed(str(number), parts, truth))
     found = fit_serving(runs, engine, build, KNOBS)
     for name, value in TRUTH.items():
         assert found.values[name] == pytest.approx(value, rel=0.03)
     with pytest.raises(CalibrationError, match="2 medians cannot fix 3"):
         fit_serving(runs[:1], engine, build, KNOBS)
+
+
+def test_a_slower_machine_is_simulated_and_fitted_at_its_pace() -> None:
+    engine = EngineOptions(kv_blocks=1000, max_sequences=16, prefix_caching=False)
+    loads = [
+        Load(
+            arrivals=arrivals,
+            input_tokens=Fixed(tokens=prompt),
+            output_tokens=Fixed(tokens=30),
+            requests=20,
+            seed=prompt,
+        )
+        for arrivals, prompt in (
+            (ClosedLoop(concurrency=1), 16),
+            (ClosedLoop(concurrency=6), 60),
+            (Poisson(rate_per_s=4.0), 700),
+        )
+    ]
+    usual, slow = simulate_parts((Part(loads[0]), Part(loads[0], 1.25)), engine, build(TRUTH))
+    assert slow.tpot.mean == pytest.approx(1.25 * usual.tpot.mean, rel=1e-9)
+    runs = []
+    for number, load in enumerate(loads):
+        parts = (Part(load), Part(load, 1.0 + 0.2 * number))
+        runs.append(
+            Observed(str(number), parts, medians_of(simulate_parts(parts, engine, build(TRUTH))))
+        )
+    found = fit_serving(runs, engine, build, KNOBS)
+    for name, value in TRUTH.items():
+        assert found.values[name] == pytest.approx(value, rel=0.03)
 
 
 @pytest.fixture(scope="module")
