@@ -135,9 +135,7 @@ def _observed(name: str, taken: Sequence[Taken], measured: Measured) -> Observed
     return Observed(name, (Part(runs[0].load),), found)
 
 
-def _latencies(
-    name: str, measured: Measured, engine: EngineOptions, timer: StepTimer
-) -> list[Row]:
+def _latencies(name: str, measured: Measured, engine: EngineOptions, timer: StepTimer) -> list[Row]:
     """Medians over the requests of all rounds, and tokens per second of all rounds together."""
     runs, simulated = _simulated(name, measured, engine, timer)
     theirs = medians_of(simulated)
