@@ -79,6 +79,8 @@ def settle(plan: Plan, model: Model, basis: Basis) -> Plan:
         micro_batches=plan.micro_batches if kind.pipelined else 1,
         chunk_tokens=kind.chunk_tokens if plan.chunk_tokens is None else plan.chunk_tokens,
         fused=kind.fused,
+        flash=kind.flash,
+        chunks_overlap=kind.chunks_overlap,
     )
 
 

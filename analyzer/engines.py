@@ -17,6 +17,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Software it is a generation of: 'vllm' for 'vllm-v0' and 'vllm-v1'."""
     fused: bool = True
     """Norms, activations and residuals run as fused kernels."""
+    flash: bool = True
+    """Attention never writes its scores to memory."""
     graphs: bool = True
     """Steps are replayed as graphs or issued by a compiled loop: the host never holds them up."""
     graph_context: int | None = None
@@ -33,6 +35,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens travel to their experts; False: all tokens are gathered and partial sums reduced."""
     pipelined: bool = True
     """Pipeline stages work on several micro-batches; False: one stage after the other."""
+    chunks_overlap: bool = False
+    """While a stage works on a chunk of the prompt, the stage before works on the next one."""
     narrow_kv: bool = False
     """True where an 8-bit or narrower model runs with an 8-bit cache by default."""
     cache_copies: float = 0.0
@@ -67,7 +71,15 @@ ENGINES: dict[str, EngineClass] = {
         _class("deepspeed-mii", graphs=False),
         _class("optimum-habana", queues=False, memory_share=1.0, graphs=False),
         _class("gpt-fast", queues=False, memory_share=1.0),
-        _class("llama.cpp", queues=False, memory_share=1.0, pipelined=False, chunk_tokens=512),
+        _class(
+            "llama.cpp",
+            queues=False,
+            memory_share=1.0,
+            pipelined=False,
+            chunk_tokens=512,
+            chunks_overlap=True,
+            flash=False,
+        ),
         _class("autoawq", queues=False, memory_share=1.0, graphs=False),
         _class("autoawq-cpu", queues=False, memory_share=1.0, graphs=False),
         _class(

@@ -82,7 +82,15 @@ def _chunks(laid: Laid, load: Workload, batch: Any, fresh: Any) -> CountedStep:
     new = np.minimum(chunk, fresh)
     past = load.cached_tokens + _spread(np.maximum(fresh - new, 0.0), _axes(laid, load))
     segment = Segment(sequences=whole, new=new, past=past)
-    return _step(laid, segment, whole, batch * fresh / (whole * new), quadrature=True)
+    pieces = batch * fresh / (whole * new)
+    return _step(laid, segment, whole, pieces * _overlap(laid.plan, pieces), quadrature=True)
+
+
+def _overlap(plan: Plan, chunks: Any) -> Any:
+    """Share of its time that a row of chunks takes where the stages work on several at once."""
+    if not plan.chunks_overlap:
+        return 1.0
+    return (np.maximum(chunks, 1.0) + plan.pp - 1.0) / (np.maximum(chunks, 1.0) * plan.pp)
 
 
 def count_decode(laid: Laid, load: Workload) -> tuple[CountedStep, ...]:

@@ -90,6 +90,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Which software runs it; decides whose calibration applies. Empty: the best calibrated."""
     fused: bool = True
     """False for engines that run norms and activations as single kernels (eager)."""
+    flash: bool = True
+    """False for engines whose attention writes its scores to memory."""
+    chunks_overlap: bool = False
+    """Pipeline stages work on successive chunks of a prompt at the same time."""
 
     @property
     def devices(self) -> Any:
@@ -138,6 +142,7 @@ def layout(model: Model, plan: Plan) -> Layout:
         routing_skew=plan.routing_skew,
         absorb_mla=plan.absorb_mla,
         fused=plan.fused,
+        flash=plan.flash,
         lora_rank=float(plan.lora.rank) if plan.lora else 0.0,
         lora_adapters=float(plan.lora.adapters) if plan.lora else 0.0,
     )

@@ -100,6 +100,8 @@ def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -
         chunk_tokens=kind.chunk_tokens,
         engine=kind.name,
         fused=kind.fused,
+        flash=kind.flash,
+        chunks_overlap=kind.chunks_overlap,
     )
     check_plan(plan, model, system)
     return plan

@@ -19,6 +19,10 @@ from analyzer.optable import Number, Op
 SOFTMAX_FLOPS = 5.0
 """Vector operations per query-key pair and head: scale, maximum, subtract, exponential, sum."""
 
+SCORE_B = 4.0
+SCORE_PASSES = 4.0
+"""Scores that go through memory are written, read and written by the softmax, and read, in fp32."""
+
 
 class Shape:
     """Heads and widths of one attention layer on one rank."""
@@ -44,6 +48,8 @@ def attention(work: Work, kind: Attention) -> list[Op]:
         ops += index(work, kind.indexer, float(kind.input_width or work.hidden))
     ops.append(_prepare(work, kind, shape, gate, prefix))
     ops += [_attend(work, kind, shape, segment, prefix) for segment in work.segments]
+    if not work.layout.flash:
+        ops += [_scores(shape, segment, prefix) for segment in work.segments]
     width = shape.heads * shape.v_dim
     hidden = float(work.hidden)
     ops.append(linear(work, f"{prefix}.out", width, hidden, bias=hidden if kind.o_bias else 0.0))
@@ -125,6 +131,17 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
         compute=work.layout.attention_compute,
         weight_bits=work.layout.kv_B * 8.0,
         vector_flops=SOFTMAX_FLOPS * heads * pairs,
+    )
+
+
+def _scores(shape: Shape, segment: Segment, prefix: str) -> Op:
+    """Scores that go through memory: masked ones as well, since the multiplications are whole."""
+    entries = segment.sequences * shape.heads * segment.new * segment.keys
+    return Op(
+        name=f"{prefix}.scores",
+        kind="elementwise",
+        act_B=entries * SCORE_PASSES * SCORE_B,
+        launches=2.0,
     )
 
 

@@ -91,6 +91,8 @@ class Layout(NamedTuple):
     """Decode of latent attention in the absorbed form that servers run."""
     fused: bool = True
     """Norms, gates and residuals run as fused kernels (servers), not one by one (eager)."""
+    flash: bool = True
+    """Attention keeps its scores on chip; False: it writes them out and reads them again."""
     lora_rank: Number = 0.0
     lora_adapters: Number = 0.0
     """Distinct unmerged adapters that are active in a step."""

@@ -138,7 +138,15 @@ PARAMETERS: dict[str, Parameter] = {
             "share of the prefill work in continuous batching that delays running sequences",
         ),
         _cost("collective_s", "s", 5e-3, "latency of a collective beyond the links' own"),
-        _share("link_eff", "link bandwidth in collectives"),
+        Parameter(
+            "link_eff",
+            "share of peak",
+            1.0,
+            DEFAULT_EFFICIENCY,
+            0.001,
+            1.0,
+            "link bandwidth in collectives; engines that copy through host memory reach little",
+        ),
         _share("host_link_eff", "host-to-device link bandwidth"),
         _share("disk_eff", "disk bandwidth"),
     )
