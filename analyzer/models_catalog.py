@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +42,9 @@ QUANTIZED_SUFFIXES = {
     "-int8": "int8",
 }
 """Endings that name the format of the weights and nothing of the architecture."""
+
+HUB_PATIENCE_S = 3.0
+"""How long the hub may take to accept a connection."""
 
 TUNED_SUFFIXES = ("-hf", "-instruct", "-chat", "-it", "-base", "-bf16", "-fp16")
 """Endings that name a fine-tune or a packaging of the same architecture."""
@@ -176,12 +180,31 @@ def _download(hub_id: str) -> dict[str, Any]:
             f"model {hub_id!r} is not in the catalog{hint}, and to fetch its config.json "
             "needs `pip install huggingface_hub`"
         ) from None
+    refused = f"model {hub_id!r} is not in the catalog{hint}, and its config.json could not be "
     try:
-        path = hf_hub_download(hub_id, "config.json")
+        path = hf_hub_download(hub_id, "config.json", local_files_only=not _hub_answers())
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"model {hub_id!r} is not in the catalog{hint}, and its config.json could not be "
-            f"fetched: {reason}"
-        ) from None
+        said = str(error).strip().splitlines()[0] if _hub_answers() else "no network"
+        raise ConfigError(f"{refused}fetched: {said}") from None
     return _read_file(Path(path))[0]
+
+
+@lru_cache(maxsize=1)
+def _hub_answers() -> bool:
+    """Whether the hub can be reached, asked once: its own client tries for half a minute per model,
+    and a table names many models."""
+    from urllib.parse import urlsplit
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ):
+        return True
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=HUB_PATIENCE_S).close()
+    except OSError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from analyzer import models_catalog
 from analyzer.errors import ConfigError
 from analyzer.model import Attention, CompressedAttention, GatedDelta, Model, MoE
 
@@ -119,12 +120,36 @@ def test_a_hub_id_without_the_package_says_what_to_install(
 def test_a_hub_id_without_network_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
 
-    def refuse(*args: Any) -> str:
+    def refuse(*args: Any, **how: Any) -> str:
         raise OSError("no route to host")
 
     monkeypatch.setattr(hub, "hf_hub_download", refuse)
+    monkeypatch.setattr(models_catalog, "_hub_answers", lambda: True)
     with pytest.raises(ConfigError, match="could not be fetched: no route to host"):
         Model.from_hf("someone/some-model")
+
+
+def test_the_hub_is_not_waited_for_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[bool] = []
+
+    def without(repo: str, name: str, local_files_only: bool) -> str:
+        asked.append(local_files_only)
+        raise OSError("not in the cache")
+
+    def nobody(*address: Any, **how: Any) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr(hub, "hf_hub_download", without)
+    monkeypatch.setattr(models_catalog.socket, "create_connection", nobody)
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    models_catalog._hub_answers.cache_clear()
+    for model in ("someone/some-model", "someone/another-model"):
+        with pytest.raises(ConfigError, match="could not be fetched: no network"):
+            Model.from_hf(model)
+    models_catalog._hub_answers.cache_clear()
+    assert asked == [True, True]
 
 
 def test_a_hub_id_outside_the_catalog_is_fetched(
@@ -133,7 +158,8 @@ def test_a_hub_id_outside_the_catalog_is_fetched(
     hub = pytest.importorskip("huggingface_hub")
     file = tmp_path / "config.json"
     file.write_text(json.dumps(LLAMA))
-    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name: str(file))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name, **how: str(file))
+    monkeypatch.setattr(models_catalog, "_hub_answers", lambda: True)
     assert Model.from_hf("someone/some-model").name == "someone/some-model"
 
 
