@@ -96,7 +96,7 @@ def calibrated(system: System, engine_class: str = "", arrival: str = "static") 
 
 def _found(system: System, engine_class: str, arrival: str) -> Found:
     """What is known of the system; where that is nothing, of systems with the same device."""
-    found = find(system.name, engine_class, arrival)
+    found = find(system.name, engine_class, arrival, device=system.device)
     if found.calibration is None or found.calibration.system != system.name:
         of_device = find(system.device.name, engine_class, arrival)
         if of_device.calibration is not None and of_device.calibration.system == system.device.name:

@@ -15,8 +15,11 @@ import msgspec
 
 from analyzer.engines import ENGINES, engine
 from analyzer.errors import ConfigError
+from analyzer.priors import Prior
 from analyzer.records_arrival import FIXED_BATCHES
+from analyzer.relatives import leaning, nearest, read_relatives
 from analyzer.strict import decode_toml
+from analyzer.system import Device
 from analyzer.systems_catalog import load_system
 from analyzer.timing.rates import Rates
 
@@ -121,11 +124,18 @@ class Found(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def find(system: str, engine_class: str, arrival: str = "static", family: str = "") -> Found:
+def find(
+    system: str,
+    engine_class: str,
+    arrival: str = "static",
+    family: str = "",
+    device: Device | None = None,
+) -> Found:
     """The calibration for a system and an engine class ("" for whichever is there).
 
     Tried in this order: the very class; another generation of the same engine on the system;
-    any engine on the system where none was asked for; the class's rates pooled over other systems.
+    any engine on the system where none was asked for; the rates of the system's relatives. `device`
+    is for systems that the catalog does not hold.
     """
     here = _on(system)
     asked = engine_class or family
@@ -141,15 +151,15 @@ def find(system: str, engine_class: str, arrival: str = "static", family: str = 
             else (f"{asked} was not measured on {system}: rates of {best.engine} stand in")
         )
         return Found(best, (said,))
-    pooled = _pooled(asked, family, _vendor(system))
+    known = device or _device(system)
+    pooled = _pooled(asked, family, known.vendor.lower() if known else "")
     if pooled is not None:
-        return Found(
-            pooled,
-            (
-                f"{system} is not calibrated for {asked or 'any engine'}: rates pooled over other "
-                f"systems that ran {pooled.engine}",
-            ),
-        )
+        unlike = f"{system} is not calibrated for {asked or 'any engine'}: "
+        leant, near = _leant(pooled, known, asked)
+        if near:
+            return Found(leant, (f"{unlike}rates as its relatives have them, {near} first",))
+        said = f"{unlike}rates pooled over other systems that ran {pooled.engine}"
+        return Found(pooled, (said,))
     return Found(None, (f"uncalibrated: no measurements of {asked or 'any engine'} on {system}",))
 
 
@@ -171,12 +181,28 @@ def _pooled(asked: str, family: str, vendor: str) -> Calibration | None:
     return _read(POOLED, POOLED) if POOLED in _on(POOLED) else None
 
 
-def _vendor(system: str) -> str:
-    """Maker of a catalog system's devices; empty where a file described it."""
+def _leant(pooled: Calibration, device: Device | None, asked: str) -> tuple[Calibration, str]:
+    """The stand-in with what the device's relatives say of each rate, and who they are."""
+    known = read_relatives(FOLDER)
+    if device is None or not known:
+        return pooled, ""
+    rates = {prior.name: _as_rate(prior) for prior in leaning(device, asked, known)}
+    near = " and ".join(nearest(device, asked, known)[:2])
+    return msgspec.structs.replace(pooled, rates=rates), near
+
+
+def _as_rate(prior: Prior) -> FittedRate:
+    """A belief as a rate that no measurement of its own supports."""
+    low, high = prior.interval()
+    return FittedRate(value=prior.value, low=low, high=high, data_share=0.0, identified=False)
+
+
+def _device(system: str) -> Device | None:
+    """The devices of a system of the catalog; None where a file described it."""
     try:
-        return load_system(system).device.vendor.lower()
+        return load_system(system).device
     except ConfigError:
-        return ""
+        return None
 
 
 def _folders() -> list[Path]:

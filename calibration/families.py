@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 from analyzer.calibrated import POOLED
 from analyzer.engines import engine
 from analyzer.errors import ConfigError
+from analyzer.relatives import HARDWARE, Belief
 from analyzer.systems_catalog import load_system
 from calibration.fit import Fit
 from calibration.parameters import GENERIC, Prior
@@ -26,34 +26,13 @@ ACROSS_SYSTEMS = 0.5
 ACROSS_GENERATIONS = 0.7
 ACROSS_ENGINES = 0.8
 """Spread of a hardware's rate over engines, in the same unit."""
-HARDWARE = frozenset(
-    {
-        "gemm_eff_32",
-        "gemm_eff_16",
-        "gemm_eff_8",
-        "gemm_eff_4",
-        "mem_eff",
-        "kv_eff",
-        "vector_eff",
-        "collective_s",
-        "link_eff",
-    }
-)
 LEAST_SYSTEMS = 2
 LEAST_SHARE = 0.3
 """Relatives that hardly learnt a rate themselves have nothing to say about it."""
 
+__all__ = ["Belief", "Beliefs", "beliefs_of", "priors_for", "vendor_of"]
+
 Key = tuple[str, str]
-
-
-class Belief(NamedTuple):
-    """What one calibration learnt about one rate, in the fitting scale."""
-
-    point: float
-    deviation: float
-    data_share: float
-
-
 Beliefs = Mapping[Key, Mapping[str, Belief]]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.calibrated import POOLED, Calibration, FittedRate
+from analyzer.relatives import Belief, leaning, relative
 from analyzer.timing.rates import Rates
 from calibration.collect import Group, Key
 from calibration.export import Z90, digest, rounded
@@ -25,13 +26,18 @@ Array = NDArray[np.float64]
 
 def unseen_systems(groups: Mapping[Key, Group], alone: Mapping[Key, Fitted]) -> dict[Key, Array]:
     """Each group's rows predicted by rates from other systems only."""
-    learnt = {key: beliefs_of(done.fit) for key, done in alone.items()}
+    known = [relative(key, beliefs) for key, beliefs in all_beliefs(alone).items()]
     predicted = {}
     for key, group in groups.items():
-        elsewhere = {other: belief for other, belief in learnt.items() if other[0] != key[0]}
-        priors = _priors(key[1], elsewhere, vendor_of(key[0]))
+        elsewhere = [other for other in known if other.system != key[0]]
+        priors = leaning(group.system.device, key[1], elsewhere)
         predicted[key] = predict(group.problem, _rates(priors))
     return predicted
+
+
+def all_beliefs(alone: Mapping[Key, Fitted]) -> dict[Key, dict[str, Belief]]:
+    """What every group learnt by itself."""
+    return {key: beliefs_of(done.fit) for key, done in alone.items()}
 
 
 def _priors(engine: str, learnt: Beliefs, vendor: str | None) -> list[Prior]:
@@ -49,7 +55,7 @@ def stand_ins(
     command: str,
 ) -> list[Calibration]:
     """One calibration per engine class, and one for engines of which nothing is known."""
-    learnt = {key: beliefs_of(done.fit) for key, done in alone.items()}
+    learnt = all_beliefs(alone)
     missed = {key: _residuals(group, unseen[key]) for key, group in groups.items()}
     everyone = {
         metric: pool([("/".join(key), own[index]) for key, own in missed.items()])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from analyzer.calibrated import FOLDER, POOLED, Band, Calibration, calibrations, load_calibration
 from analyzer.errors import CalibrationError, InputError, nearest
 from analyzer.records import Record
+from analyzer.relatives import write_relatives
 from analyzer.systems_catalog import load_system
 from analyzer.timing.rates import Rates
 from calibration import pooled as pooling
@@ -121,6 +122,7 @@ def write_catalog(found: Everything, folder: Path = FOLDER) -> list[Path]:
     made = [outcome.calibration for outcome in outcomes(found)]
     made += pooling.stand_ins(found.collected.groups, found.alone, found.unseen, COMMAND)
     written = [write(entry, folder) for entry in made]
+    write_relatives(pooling.all_beliefs(found.alone), folder)
     for stale in set(folder.glob("*__*.toml")) - set(written):
         stale.unlink()
     return written

@@ -28,7 +28,8 @@ def test_scores_pass_through_memory_four_times_in_fp32(batch: int, new: int, pas
 
 def times(pp: int, prompt: float, overlap: bool) -> float:
     plan = Plan(pp=pp, chunk_tokens=512, micro_batches=1, chunks_overlap=overlap)
-    (step,) = count_prefill(lay(LLAMA, plan), Workload(batch=1.0, input_tokens=prompt, output_tokens=1.0))
+    load_ = Workload(batch=1.0, input_tokens=prompt, output_tokens=1.0)
+    (step,) = count_prefill(lay(LLAMA, plan), load_)
     return float(step.times)
 
 

@@ -1,0 +1,103 @@
+"""A machine that nobody measured takes after its relatives, the nearest most."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analyzer import calibrated
+from analyzer.priors import GENERIC, Prior
+from analyzer.relatives import (
+    Belief,
+    Relative,
+    distance,
+    leaning,
+    nearest,
+    read_relatives,
+    relative,
+    write_relatives,
+)
+from analyzer.systems_catalog import load_system
+
+SURE = 0.01
+
+
+def device(name: str):
+    return load_system(name).device
+
+
+def ran(system: str, mem_eff: float, engine: str = "llama.cpp", share: float = 0.99) -> Relative:
+    return relative((system, engine), {"mem_eff": Belief(float(np.log(mem_eff)), SURE, share)})
+
+
+def mem_eff(system: str, engine: str, *relatives: Relative) -> Prior:
+    return next(p for p in leaning(device(system), engine, relatives) if p.name == "mem_eff")
+
+
+@pytest.mark.parametrize("one", ["A40", "L40S", "H20-96GB", "MI355X", "AppleM2Ultra", "Xeon-8380"])
+def test_distance_is_symmetric_and_nothing_to_oneself(one: str) -> None:
+    assert distance(device(one), device(one)) == 0.0
+    for other in ("RTXA6000", "H100-SXM", "T4", "Gaudi2"):
+        there = distance(device(one), device(other))
+        assert there == pytest.approx(distance(device(other), device(one)))
+        assert there > 0.0
+
+
+def test_the_nearer_relative_has_more_to_say() -> None:
+    card, stacked = ran("RTXA6000", 0.9), ran("A100-SXM-80GB", 0.5)
+    near = mem_eff("A40", "llama.cpp", card, stacked).value
+    far = mem_eff("H100-SXM", "llama.cpp", card, stacked).value
+    assert 0.5 < far < near < 0.9
+    assert near > 0.8
+    assert nearest(device("A40"), "llama.cpp", [stacked, card]) == ["RTXA6000", "A100-SXM-80GB"]
+
+
+def test_without_relatives_the_generic_prior_stands() -> None:
+    for prior in leaning(device("A40"), "llama.cpp", []):
+        assert prior.centre == pytest.approx(GENERIC[prior.name].centre)
+        assert prior.width == GENERIC[prior.name].width
+    ignorant = ran("RTXA6000", 0.3, share=0.01)
+    assert mem_eff("A40", "llama.cpp", ignorant).value == pytest.approx(GENERIC["mem_eff"].value)
+
+
+def test_other_engines_speak_only_where_the_very_one_hardly_ran() -> None:
+    other = ran("RTXA6000", 0.4, engine="vllm-v0")
+    alone = mem_eff("A40", "llama.cpp", other).value
+    assert alone < GENERIC["mem_eff"].value
+    both = [ran("RTX3090", 0.9), ran("RTX4090", 0.9)]
+    assert mem_eff("A40", "llama.cpp", other, *both) == mem_eff("A40", "llama.cpp", *both)
+
+
+def test_relatives_survive_the_file(tmp_path: Path) -> None:
+    assert read_relatives(tmp_path) == ()
+    kept = [ran("RTX3090", 0.9), ran("RTX4090", 0.8, "vllm-v1")]
+    write_relatives({(one.system, one.engine): one.beliefs for one in kept}, tmp_path)
+    found = read_relatives(tmp_path)
+    assert [(one.system, one.engine) for one in found] == [
+        ("RTX3090", "llama.cpp"),
+        ("RTX4090", "vllm-v1"),
+    ]
+    assert found[0].beliefs["mem_eff"] == pytest.approx(kept[0].beliefs["mem_eff"], rel=1e-4)
+
+
+def test_an_unmeasured_system_is_answered_by_its_relatives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in calibrated.FOLDER.glob("any*__llama.cpp.toml"):
+        shutil.copy(path, tmp_path)
+    kept = [ran("RTXA6000", 0.95), ran("A100-SXM-80GB", 0.4)]
+    write_relatives({(one.system, one.engine): one.beliefs for one in kept}, tmp_path)
+    monkeypatch.setattr(calibrated, "FOLDER", tmp_path)
+    monkeypatch.delenv("PLUMBLINE_RATES", raising=False)
+    card, stacked = (calibrated.find(name, "llama.cpp") for name in ("A40", "H20-96GB"))
+    assert card.calibration is not None
+    assert stacked.calibration is not None
+    assert "rates as its relatives have them, RTXA6000 and A100-SXM-80GB first" in card.warnings[0]
+    wide, narrow = (one.calibration.rates["mem_eff"] for one in (card, stacked))
+    assert wide.value > 1.5 * narrow.value
+    assert not wide.identified
+    assert wide.low < wide.value < wide.high
+    assert card.calibration.bands  # measured on systems that were left out
