@@ -19,11 +19,13 @@ from analyzer.priors import Prior
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.relatives import leaning, nearest, read_relatives
 from analyzer.strict import decode_toml
-from analyzer.system import Device
+from analyzer.system import Device, System
 from analyzer.systems_catalog import load_system
 from analyzer.timing.rates import Rates
 
 FOLDER = Path(__file__).parent / "catalog" / "rates"
+OWN_FOLDER = Path("plumbline-rates")
+"""Where one's own calibrations lie unless PLUMBLINE_RATES names a folder: below where one works."""
 POOLED = "any"
 """System name of the calibration that stands for an engine class on systems of its own data."""
 
@@ -205,10 +207,34 @@ def _device(system: str) -> Device | None:
         return None
 
 
+def own_folder() -> Path:
+    """Where the user's own calibrations go and are looked for first."""
+    return Path(os.environ.get("PLUMBLINE_RATES") or OWN_FOLDER)
+
+
 def _folders() -> list[Path]:
-    """The user's own calibrations first, then the shipped ones."""
-    own = os.environ.get("PLUMBLINE_RATES")
-    return [Path(own), FOLDER] if own else [FOLDER]
+    """The user's own calibrations before the shipped ones where PLUMBLINE_RATES asks for it; else
+    those below where one works serve only systems that none is shipped for."""
+    own = own_folder()
+    return [own, FOLDER] if os.environ.get("PLUMBLINE_RATES") else [FOLDER, own]
+
+
+def measured_as(recognised: System) -> System | None:
+    """What `calibrate --system auto` measured of this machine, if it is the one that was measured.
+
+    A file that was made on another machine of the same name has another number of units or another
+    memory; it is not taken for this one's.
+    """
+    path = own_folder() / f"{recognised.name}.toml"
+    if not path.is_file():
+        return None
+    found = load_system(path)
+    same_memory = abs(found.device.memory_B / recognised.device.memory_B - 1.0) < _ALIKE
+    return found if same_memory and found.device.units == recognised.device.units else None
+
+
+_ALIKE = 0.05
+"""Share by which the memory of one machine may differ between two looks at it."""
 
 
 def _on(system: str) -> dict[str, Path]:

@@ -62,6 +62,18 @@ def detect_system(probe: Probe | None = None) -> Detected:
     return detect_cpu(probe)
 
 
+def this_system(probe: Probe | None = None) -> Detected:
+    """The recognised machine, with measured figures in place of guesses where there are any."""
+    from analyzer.calibrated import measured_as
+
+    found = detect_system(probe)
+    measured = measured_as(found.system)
+    if measured is None:
+        return found
+    said = f"{measured.name} as it was measured here ({measured.device.name}): {measured.note}"
+    return Detected(measured, (said,))
+
+
 def this_machine() -> Probe:
     """The real commands and files."""
     return Probe(_run, _read, _cores)

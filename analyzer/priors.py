@@ -23,6 +23,13 @@ class Prior(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     centre: float
     width: float
+    before: float = 0.0
+    """Width before this machine's operators narrowed it; 0: nothing did."""
+
+    @property
+    def ignorance(self) -> float:
+        """Width before anything was measured on this machine."""
+        return self.before or self.width
 
     @property
     def value(self) -> float:
@@ -59,6 +66,10 @@ GENERIC: dict[str, Prior] = {
         prior("kv_eff", 0.6, 0.4),
         prior("kv_splits", 8.0, 1.5),
         prior("kv_narrow_eff", 0.7, 0.5),
+        prior("mem_wide", 1.0, 0.4),
+        prior("kv_wide", 1.0, 1.0),
+        prior("attention_wide", 1.0, 0.7),
+        prior("half_wide", 1.0, 0.7),
         prior("gqa_exponent", 0.25, 0.3),
         prior("vector_eff", 0.5, 0.4),
         prior("sharpness", 3.0, 0.6),

@@ -37,9 +37,9 @@ def load_system(reference: str | Path) -> System:
 
 @functools.cache
 def _this_machine() -> System:
-    from analyzer.detect import detect_system
+    from analyzer.detect import this_system
 
-    return detect_system().system
+    return this_system().system
 
 
 def system_names() -> tuple[str, ...]:

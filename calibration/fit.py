@@ -76,7 +76,8 @@ def fit(
         xtol=TOLERANCE,
     )
     jacobian = np.asarray(solved.jac)[: -len(centres)]
-    deviation, share = _spread(jacobian, widths)
+    before = np.array([entry.ignorance for entry in priors])
+    deviation, share = _spread(jacobian, widths, before)
     singular = np.linalg.svd(jacobian * widths, compute_uv=False)
     condition = float(singular[0] / max(singular[-1], 1e-300)) if len(singular) else float("inf")
     margin = 1e-3
@@ -132,11 +133,12 @@ class _Residuals:
         return ratio
 
 
-def _spread(jacobian: Array, widths: Array) -> tuple[Array, Array]:
-    """Posterior deviation and share of information from the data, by linearisation."""
+def _spread(jacobian: Array, widths: Array, before: Array) -> tuple[Array, Array]:
+    """Posterior deviation and share of information from the data, by linearisation; `before` is
+    how little was known before the first of them."""
     information = jacobian.T @ jacobian
     prior = np.diag(1.0 / widths**2)
     covariance = np.linalg.inv(information + prior)
     deviation = np.sqrt(np.diag(covariance))
-    share = 1.0 - (deviation / widths) ** 2
+    share = 1.0 - (deviation / before) ** 2
     return deviation, np.clip(share, 0.0, 1.0)

@@ -15,10 +15,12 @@ import msgspec
 
 from analyzer.errors import DataError, InputError
 from analyzer.models_catalog import resolve
-from analyzer.records import Record
+from analyzer.records import Flag, Record
 from analyzer.records_codec import decode_record
 
 _TIMES = frozenset({"ttft_s", "tpot_s", "e2e_s"})
+KNOWN_WELL_ENOUGH = 0.1
+"""Half-width of a median's interval up to which noise alone does not keep a record out of a fit."""
 
 
 def as_measured_here(records: Iterable[Record], system: str, models: Path) -> list[Record]:
@@ -37,8 +39,30 @@ def as_measured_here(records: Iterable[Record], system: str, models: Path) -> li
         scenario = msgspec.structs.replace(
             record.scenario, hardware=system, model=_model(record, models)
         )
-        ready.append(msgspec.structs.replace(record, kind=kind, scenario=scenario))
+        flags = tuple(_weighed(flag, record) for flag in record.flags)
+        ready.append(msgspec.structs.replace(record, kind=kind, scenario=scenario, flags=flags))
     return ready
+
+
+def _weighed(flag: Flag, record: Record) -> Flag:
+    """Plain noise is no doubt about a record whose median is known well enough to learn from.
+
+    A noisy median errs either way and is one row of many; a disturbed one is only ever too slow.
+    """
+    disturbed = any("disturbed" in other.reason for other in record.flags)
+    if flag.code != "noisy" or disturbed or _half_width(record) > KNOWN_WELL_ENOUGH:
+        return flag
+    return msgspec.structs.replace(flag, severity="note")
+
+
+def _half_width(record: Record) -> float:
+    """Half the 95 % interval of the worst known time, as a share of it."""
+    shares = [
+        (spread["ci_high"] - spread["ci_low"]) / 2.0 / record.metrics[name]
+        for name, spread in record.spread.items()
+        if name in _TIMES and {"ci_low", "ci_high"} <= spread.keys()
+    ]
+    return max(shares, default=0.0)
 
 
 def _model(record: Record, folder: Path) -> str:

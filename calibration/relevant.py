@@ -34,6 +34,9 @@ _BY_COMPUTE = {
     "gemm_eff_4": ("fp4", "int4"),
 }
 
+WIDE = frozenset({"mem_wide", "kv_wide", "attention_wide", "half_wide"})
+"""Where a processor ran both 16 and 32 bits; on GPUs too few fp32 rows exist to tell."""
+
 
 def relevant(problem: Problem) -> list[str]:
     """Names of the rates that these cases meet, in a fixed order."""
@@ -50,6 +53,8 @@ def relevant(problem: Problem) -> list[str]:
         met.add("host_launch_s")
     if any(bundle.looped for bundle in problem.bundles):
         met |= {"burst", "interference"}
+    if problem.machine.matrix_vector and met >= {"gemm_eff_32", "gemm_eff_16"}:
+        met |= WIDE
     return sorted(met)
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from analyzer.errors import CaseTimeout
-from profilers.cases import Case, Described, Failure, Outcome, Planned
+from profilers.cases import Case, Described, Failure, Machine, Outcome, Planned
 from profilers.device import Clock, SystemClock
 from profilers.options import Options
 from profilers.planning import RULES, cut_to_budget, plan
@@ -68,12 +69,25 @@ def run(
     clock: Clock | None = None,
 ) -> CampaignResult:
     """Run a profile (or `all`) on this machine; the records land in `options.store`."""
+    planner = partial(plan, profile)
+    return measure_planned(options, planner, reporter=reporter, workers=workers, clock=clock)
+
+
+def measure_planned(
+    options: Options,
+    planner: Callable[[Options, Machine], Sequence[Planned]],
+    *,
+    reporter: Reporter | None = None,
+    workers: WorkerFactory | None = None,
+    clock: Clock | None = None,
+) -> CampaignResult:
+    """Run whatever `planner` plans for this machine."""
     scratch = str(options.scratch or Path(options.store))
     tally = Tally(clock or SystemClock(), reporter or (lambda _: None), options.budget_s)
     bench = _Bench(workers or (lambda: start(options.device, options.threads, scratch)))
     try:
         described = _named(bench.worker().describe(), options.hardware)
-        planned = plan(profile, options, described.machine)
+        planned = planner(options, described.machine)
         environment = described.environment
         with Store(options.store, environment.facts, fingerprint=environment.fingerprint) as store:
             return _Campaign(options, bench, store, described, tally).run(planned)

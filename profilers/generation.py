@@ -27,15 +27,21 @@ RULES = Rules(
     min_time_s=0.05,
     max_noise=0.01,
     max_samples=40,
-    cap_s=12.0,
+    cap_s=4.0,
     warmup_s=1.0,
     retake_s=4.0,
 )
 BATCHES = {"tiny": (1, 2), "small": (1, 4), "large": (1, 8, 64, 256)}
 PROMPTS = {"tiny": (8, 16), "small": (32, 128, 512), "large": (128, 1024, 8192, 32512)}
 OUTPUTS = {"tiny": 4, "small": 16, "large": 16}
-CORE_PAIRS = frozenset({(1, 128), (1, 1024), (8, 1024), (64, 128), (256, 128), (1, 32512)})
-"""On a large device: batches and prompts that span the grid at a third of its cost."""
+CORE_PAIRS = {
+    "tiny": frozenset({(1, 8), (1, 16), (2, 8)}),
+    "small": frozenset({(1, 32), (1, 512), (4, 32)}),
+    "large": frozenset({(1, 128), (1, 1024), (8, 1024), (64, 128), (256, 128), (1, 32512)}),
+}
+"""Batches and prompts that span the grid at a fraction of its cost."""
+LONGEST_CORE_RUN_S = {"tiny": 2.0, "small": 2.5, "large": 60.0}
+"""Runs that take longer wait until the others are done."""
 CPU_PENALTY = 2.0
 OPS_PER_LAYER = 30
 HOST_OVERHEAD = 3.0
@@ -70,9 +76,7 @@ def _planned(
         return None
     weights_B, kv_B, prefill_s, step_s = rough_generation(scenario, config, machine)
     run_s = prefill_s + output * step_s
-    light = run_s <= 2.0
-    core = (batch, prompt) in CORE_PAIRS if size == "large" else light
-    first = dtype == "bf16" and core
+    core = (batch, prompt) in CORE_PAIRS[size] and run_s <= LONGEST_CORE_RUN_S[size]
     return Planned(
         case=Case(
             profile="generation",
@@ -82,7 +86,7 @@ def _planned(
         ),
         estimate_s=estimates.measuring_s(run_s, RULES, machine)
         + estimates.build_s(machine, weights_B) / 4,
-        priority=(0 if first else 1) + (cache == "static" and (batch, prompt) != (1, 1024)),
+        priority=(0 if core else 1) + (cache == "static" and (batch, prompt) != (1, 1024)),
         batch=f"{scenario.model} {dtype}",
         memory_B=1.03 * weights_B + 2.1 * kv_B,
     )

@@ -99,6 +99,10 @@ def _llama(hidden: int, inter: int, layers: int, heads: int, kv_heads: int, voca
 SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "tiny-llama": _llama(64, 160, 2, 4, 2, 512),
     "tiny-wide": _llama(128, 256, 3, 4, 4, 512),
+    "tiny-deep": _llama(96, 256, 4, 6, 3, 512),
+    "tiny-narrow": _llama(64, 128, 3, 2, 2, 512),
+    "stories15m": {**_llama(288, 768, 6, 6, 6, 32000), "max_position_embeddings": 256},
+    "stories42m": {**_llama(512, 1376, 8, 8, 8, 32000), "max_position_embeddings": 1024},
     "smollm2-135m": _llama(576, 1536, 30, 9, 3, 49152),
     "smollm2-360m": _llama(960, 2560, 32, 15, 5, 49152),
     "llama-68m": {**_llama(768, 3072, 2, 12, 12, 32000), "tie_word_embeddings": False},
@@ -137,10 +141,18 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
 
 DEFAULT_MODELS: dict[str, tuple[str, ...]] = {
     "tiny": ("tiny-llama", "tiny-wide"),
-    "small": ("smollm2-135m", "llama-160m", "smollm2-360m", "qwen2.5-0.5b", "qwen3-tiny-moe"),
+    "small": ("smollm2-135m", "llama-160m", "stories15m", "smollm2-360m", "qwen2.5-0.5b",
+              "qwen3-tiny-moe"),
     "large": ("llama-3.2-1b", "llama-3.2-3b", "llama-3-8b", "qwen3-30b-a3b", "qwen2.5-14b",
               "qwen3-32b", "llama-3-70b"),
 }  # fmt: skip
+
+CHECK_MODELS: dict[str, tuple[str, ...]] = {
+    "tiny": ("tiny-deep", "tiny-narrow"),
+    "small": ("stories42m", "llama-68m", "gpt2", "pythia-160m", "gemma-3-270m", "qwen3-0.6b"),
+    "large": ("mistral-7b-v0.3", "phi-3-medium", "qwen3-8b"),
+}
+"""Models that no default campaign measures: a calibration is checked on them."""
 
 
 def find_config(reference: str) -> tuple[str, dict[str, Any]]:

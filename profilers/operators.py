@@ -43,7 +43,12 @@ CONTEXTS = {"tiny": (16, 64), "small": (128, 1024, 4096), "large": (512, 2048, 8
 SEQUENCES = {"tiny": (1, 2), "small": (1, 4, 16), "large": (1, 8, 32, 128)}
 INT4_GROUP = 128
 QUANTISED = ("int8", "fp8", "int4")
-CORE_TOKENS = frozenset({1, 16, 256, 1024, 4096})
+CORE_TOKENS = {
+    "tiny": frozenset({1, 8, 32}),
+    "small": frozenset({1, 4, 16, 256}),
+    "large": frozenset({1, 16, 256, 1024, 4096}),
+}
+"""Rows that every format is measured at first."""
 
 Draft = tuple[dict[str, Scalar], float, float, int]
 """A case, its FLOPs, its bytes and its priority."""
@@ -58,10 +63,11 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
     drafts: list[Draft] = [_peak(PEAK[size], dtype) for dtype in formats]
     for shape in SHAPES[size]:
         for dtype in formats:
-            drafts += _gemms(shape, dtype, TOKENS[size], first=dtype == plain[0])
+            rank = _rank(dtype, plain, machine)
+            drafts += _gemms(shape, dtype, size, rank)
         for dtype in plain[:2]:
             drafts += _attention(shape, dtype, size, compiled=machine.device != "cpu")
-            drafts += _vectors(shape, dtype, TOKENS[size])
+            drafts += _vectors(shape, dtype, size)
     for experts in EXPERTS[size]:
         drafts += _experts(experts, plain[0], TOKENS[size])
     for scan in SCANS[size]:
@@ -102,8 +108,14 @@ def _peak(side: int, dtype: str) -> Draft:
     return {**case, "cache": "hot"}, 2.0 * side**3, moved_B, FIRST
 
 
-def _gemms(shape: Shape, dtype: str, tokens: Sequence[int], first: bool) -> list[Draft]:
-    """Projections of one block and the head; all formats get some, the first gets all."""
+def _rank(dtype: str, plain: Sequence[str], machine: Machine) -> int:
+    """0 for the formats that models run in here: one on a GPU, two on a processor."""
+    usual = plain[: 2 if machine.device == "cpu" else 1]
+    return 0 if dtype in usual else 1 + (dtype in QUANTISED)
+
+
+def _gemms(shape: Shape, dtype: str, size: str, rank: int) -> list[Draft]:
+    """Projections of one block and the head."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     weights = [
         (queries, shape.hidden),
@@ -115,16 +127,14 @@ def _gemms(shape: Shape, dtype: str, tokens: Sequence[int], first: bool) -> list
     width = estimates.FORMAT_B[dtype]
     drafts: list[Draft] = []
     for n, k in weights:
-        for m in tokens:
+        for m in TOKENS[size]:
             if (n == shape.vocab and m > 256) or (dtype == "int4" and k % INT4_GROUP):
                 continue
-            priority = 0 if m in CORE_TOKENS else 1
-            if not first:
-                priority += 1 + (dtype in QUANTISED)
+            priority = rank + (m not in CORE_TOKENS[size])
             moved_B = n * k * width + m * (n + k) * 2
             case: dict[str, Scalar] = {"op": "gemm", "dtype": dtype, "m": m, "n": n, "k": k}
             drafts.append(({**case, "cache": "cold"}, 2.0 * m * n * k, moved_B, priority))
-            if first and m in (1, 256):
+            if not rank and m in (1, 256):
                 drafts.append(({**case, "cache": "hot"}, 2.0 * m * n * k, moved_B, 2))
     return drafts
 
@@ -161,7 +171,7 @@ def _attention(shape: Shape, dtype: str, size: str, compiled: bool) -> list[Draf
     return drafts
 
 
-def _vectors(shape: Shape, dtype: str, tokens: Sequence[int]) -> list[Draft]:
+def _vectors(shape: Shape, dtype: str, size: str) -> list[Draft]:
     """Norm, rotary embedding, activation, residual, softmax, sampling, gather, cache write."""
     width = estimates.FORMAT_B[dtype]
     sizes = {
@@ -178,8 +188,8 @@ def _vectors(shape: Shape, dtype: str, tokens: Sequence[int]) -> list[Draft]:
     }
     drafts: list[Draft] = []
     for op, n in sizes.items():
-        for m in tokens:
-            if (n == shape.vocab and m > 16) or m not in CORE_TOKENS | {8, 32}:
+        for m in CORE_TOKENS[size]:
+            if n == shape.vocab and m > 16:
                 continue
             case: dict[str, Scalar] = {"op": op, "dtype": dtype, "m": m, "n": n, "cache": "hot"}
             if op == "rope":

@@ -8,7 +8,15 @@ import msgspec
 
 from analyzer.errors import ConfigError, nearest
 
-PROFILES = ("operators", "links", "collectives", "layers", "generation", "memory")
+ABOUT = {
+    "operators": "matrix products, attention, experts, norms, sampling, ... at models' sizes",
+    "links": "memory, host to device, device to device, disk",
+    "collectives": "all-reduce and its kin between devices, or processes on a CPU",
+    "layers": "one decoder layer of each kind that a model has",
+    "generation": "TTFT, TPOT, E2E of whole models with random weights, static batches",
+    "memory": "weights, cache, activations, logits, workspace, reserve",
+}
+PROFILES = tuple(ABOUT)
 Size = Literal["auto", "tiny", "small", "large"]
 
 

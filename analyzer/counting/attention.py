@@ -78,6 +78,8 @@ def _prepare(work: Work, kind: Attention, shape: Shape, gate: Number, prefix: st
             per_token += rotated * passes(work, cost)
             flops += rotated * cost.flops
             starts += launches(work, cost)
+            if cost is NORM and not kind.shares_kv:
+                starts += pick(work.fused, 0.0, NORM.eager_launches)  # queries and keys apart
     if kind.output_gate != "none":
         per_token += 3.0 * shape.heads * shape.v_dim * work.act_B
         flops += 4.0 * gate + shape.heads * shape.v_dim

@@ -28,6 +28,8 @@ class Cost(NamedTuple):
 # Eager RMS norm: widen (1 in, 2 out), square (2, 2), mean (2), scale (2, 2), narrow (2, 1),
 # weight (1, 1); fp32 intermediates count as two 16-bit passes.
 NORM = Cost(flops=4.0, passes=2.0, launches=1.0, eager_passes=20.0, eager_launches=8.0)
+# torch has layer norm as one kernel; a layer norm has a bias, which tells it from an RMS norm.
+LAYER_NORM = NORM._replace(eager_passes=2.0, eager_launches=1.0)
 # The residual add rides in the next norm's kernel (2 passes more); alone it takes 3.
 RESIDUAL = Cost(flops=1.0, passes=2.0, launches=0.0, eager_passes=3.0, eager_launches=1.0)
 # Eager RoPE: x·cos (2), negate half (1), concatenate (2), ·sin (2), add (3).
@@ -65,13 +67,19 @@ def norms(work: Work, layer: Layer) -> list[Op]:
         return []
     streams = float(work.model.residual_streams)
     values = work.norm_tokens * work.hidden
-    per_value = layer.norms * passes(work, NORM) + adds * streams * passes(work, RESIDUAL)
+    norm = norm_of(layer.norms, layer.norm_params, work.hidden)
+    per_value = layer.norms * passes(work, norm) + adds * streams * passes(work, RESIDUAL)
     row = Op(
         name="norms",
         kind="elementwise",
         flops=values * (layer.norms * NORM.flops + adds * RESIDUAL.flops),
         weight_B=layer.norm_params * work.wide_B,
         act_B=values * per_value,
-        launches=layer.norms * launches(work, NORM) + adds * launches(work, RESIDUAL),
+        launches=layer.norms * launches(work, norm) + adds * launches(work, RESIDUAL),
     )
     return [row]
+
+
+def norm_of(count: int, parameters: int, hidden: int) -> Cost:
+    """Cost of one of `count` norms over `hidden` values that have `parameters` together."""
+    return LAYER_NORM if count and parameters >= 2 * count * hidden else NORM

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analyzer.counting.communication import collective, gather_tokens, sum_partials
-from analyzer.counting.elementwise import NORM, apply
+from analyzer.counting.elementwise import apply, norm_of
 from analyzer.counting.linear import linear, wide_linear
 from analyzer.counting.numeric import pick
 from analyzer.counting.work import Work
@@ -67,7 +67,8 @@ def final_norm(work: Work) -> list[Op]:
     """The normalisation before the head, on all tokens as engines do it."""
     if not work.model.final_norm_params:
         return []
-    row = apply(work, "final_norm", NORM, work.norm_tokens * work.hidden)
+    norm = norm_of(1, work.model.final_norm_params, work.hidden)
+    row = apply(work, "final_norm", norm, work.norm_tokens * work.hidden)
     return [row._replace(weight_B=work.model.final_norm_params * work.wide_B)]
 
 

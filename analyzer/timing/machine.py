@@ -40,6 +40,8 @@ class Machine(NamedTuple):
     """From the host's memory to one device; NaN where no link is known."""
     disk_Bps: Any = np.nan
     """From the disk of a node, which its devices share; NaN where none is known."""
+    matrix_vector: bool = False
+    """One row alone runs through kernels of its own, which need no rows to be efficient."""
 
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any
@@ -81,6 +83,7 @@ def machine(system: System) -> Machine:
         tile_rows=TILE_ROWS[device.kind],
         host_Bps=system.host_link.h2d_Bps if system.host_link else np.nan,
         disk_Bps=system.disk.read_Bps if system.disk else np.nan,
+        matrix_vector=device.kind == "cpu",
     )
 
 

@@ -39,6 +39,11 @@ def _cost(name: str, unit: str, high: float, meaning: str) -> Parameter:
     return Parameter(name, unit, 0.0, 0.0, 0.0, high, meaning)
 
 
+def _wide(name: str, meaning: str) -> Parameter:
+    """Processors run 16 and 32 bits through kernels that differ by more than the width."""
+    return Parameter(name, "ratio", 1.0, 1.0, 0.05, 20.0, f"{meaning}, relative to 16 bits")
+
+
 PARAMETERS: dict[str, Parameter] = {
     entry.name: entry
     for entry in (
@@ -77,6 +82,7 @@ PARAMETERS: dict[str, Parameter] = {
         _share("attention_eff", "attention arithmetic, long contexts"),
         _cost("attention_half", "keys", 8192.0, "keys at which attention reaches half its rate"),
         _share("mem_eff", "streaming of 16-bit and wider weights"),
+        _wide("mem_wide", "streaming of 32-bit weights, per byte"),
         _share("mem_eff_8", "streaming of 8-bit weights"),
         _share("mem_eff_4", "streaming of 4-bit weights, unpacking included"),
         _share("kv_eff", "reading of cached keys and values, machine full"),
@@ -98,6 +104,9 @@ PARAMETERS: dict[str, Parameter] = {
             1.0,
             "speed of reading an 8-bit or narrower cache, per byte, relative to a 16-bit one",
         ),
+        _wide("kv_wide", "reading of a 32-bit cache, per byte"),
+        _wide("attention_wide", "attention in fp32, as shares of each format's peak"),
+        _wide("half_wide", "rows at which fp32 linear layers reach half their rate"),
         Parameter(
             "gqa_exponent",
             "exponent",
@@ -167,11 +176,15 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attention_eff: Any = DEFAULT_EFFICIENCY
     attention_half: Any = 0.0
     mem_eff: Any = DEFAULT_EFFICIENCY
+    mem_wide: Any = 1.0
     mem_eff_8: Any = DEFAULT_EFFICIENCY
     mem_eff_4: Any = DEFAULT_EFFICIENCY
     kv_eff: Any = DEFAULT_EFFICIENCY
     kv_splits: Any = 1e6
     kv_narrow_eff: Any = 1.0
+    kv_wide: Any = 1.0
+    attention_wide: Any = 1.0
+    half_wide: Any = 1.0
     gqa_exponent: Any = 0.0
     vector_eff: Any = DEFAULT_EFFICIENCY
     sharpness: Any = 64.0

@@ -39,6 +39,8 @@ SMALLEST_TILE = 16.0
 """Rows of the smallest tile: kernels shrink theirs where there are few rows."""
 _GEMM, _GROUPED = KIND_INDEX["gemm"], KIND_INDEX["grouped_gemm"]
 _ATTENTION, _SCAN = KIND_INDEX["attention"], KIND_INDEX["scan"]
+_ELEMENTWISE = KIND_INDEX["elementwise"]
+_WIDE = np.array([name in ("fp32", "tf32") for name in COMPUTE])
 BOUNDS = ("compute", "memory", "network", "overhead")
 
 
@@ -185,6 +187,12 @@ def _compute_s(
     efficiency = share[kinds] * np.where(linear, gemm_eff, 1.0)
     half_rows = np.where(kinds == _GROUPED, min(rates.gemm_half, SMALLEST_TILE), rates.gemm_half)
     rows = columns["m"]
+    wide = _WIDE[code]
+    half_rows = np.where(wide, half_rows * rates.half_wide, half_rows)
+    if machine.matrix_vector:
+        half_rows = np.where(rows > 1.0, half_rows, 0.0)
+    in_attention = wide & (kinds == _ATTENTION)
+    efficiency = _capped(efficiency, rates.attention_wide, in_attention)
     tile = np.minimum(rates.gemm_tile, machine.tile_rows)
     whole = padded(rows, tile)
     waves = _last_wave(whole * columns["n"] / (tile * tile * machine.units), rates.wave_loss)
@@ -207,16 +215,26 @@ def _memory_s(
     bits = columns["weight_bits"]
     by_width = np.where(bits >= 7.0, rates.mem_eff_8, rates.mem_eff_4)
     weight_eff = np.where(bits >= 15.0, rates.mem_eff, by_width)
+    weight_eff = _capped(weight_eff, rates.mem_wide, bits >= 24.0)
     weight_eff = weight_eff * np.where(kinds == _GROUPED, rates.expert_eff, 1.0)
     kv_eff = np.where(bits < 15.0, rates.kv_eff * rates.kv_narrow_eff, rates.kv_eff)
+    kv_eff = _capped(kv_eff, rates.kv_wide, bits >= 24.0)
     busy = fill(columns["groups"] * rates.kv_splits, machine.units)
     kv_eff = kv_eff * np.where(kinds == _ATTENTION, busy, 1.0)
+    kv_eff = np.where(kinds == _ELEMENTWISE, rates.vector_eff, kv_eff)  # writes and copies
     kv_B = columns["kv_B"]
     if rates.gqa_exponent:
         kv_B = kv_B * columns["heads_per_group"] ** rates.gqa_exponent
     traffic = columns["weight_B"] / weight_eff + columns["act_B"] / rates.vector_eff + kv_B / kv_eff
     seconds: Array = traffic / machine.memory_Bps
     return seconds
+
+
+def _capped(efficiency: Array, ratio: Any, where: NDArray[np.bool_]) -> Array:
+    """Efficiencies times a ratio where it applies, never beyond the peak."""
+    if ratio == 1.0:
+        return efficiency
+    return np.where(where, np.minimum(efficiency * ratio, 1.0), efficiency)
 
 
 def _network_s(table: Table, machine: Machine, rates: Rates) -> Array:

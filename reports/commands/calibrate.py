@@ -2,13 +2,17 @@
 
   plumbline calibrate --system RTX3090
   plumbline calibrate --system RTX3090 --perf-dir mine/ --model llama-2-7b
-  plumbline calibrate --system auto --records store/
+  plumbline calibrate --system auto
   plumbline calibrate --system RTX3090 --suggest 8 --model llama-3-8b
 
 With measurements of one's own, the shipped calibration is the prior and they alone are fitted;
---with-published fits them together with the published rows. The calibration is written to --out,
-else to the folder that PLUMBLINE_RATES names, else to ./plumbline-rates; `plumbline predict` uses
-what lies in the folder that PLUMBLINE_RATES names before what is shipped.
+--with-published fits them together with the published rows. `--system auto` is this machine: what
+`plumbline profile` left in ./plumbline-records is taken unless --records names another store, and
+where no data sheet of the machine is known, the ceilings that it reached become its system file.
+
+The calibration is written to --out, else to the folder that PLUMBLINE_RATES names, else to
+./plumbline-rates. `plumbline predict --system auto` uses what lies there; for a system by its name,
+what lies in the folder that PLUMBLINE_RATES names goes before what is shipped.
 """
 
 from __future__ import annotations
@@ -16,20 +20,21 @@ from __future__ import annotations
 import os
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyzer.errors import CalibrationError, ConfigError
 from analyzer.records import Record, Scalar
+from analyzer.system import System
+from reports.commands.stores import DEFAULT_STORE, choose_system
 from reports.console import complain, show, write, write_json
 
 if TYPE_CHECKING:
     from calibration.collect import Group, LeftOut
     from calibration.parameters import Prior
     from calibration.run import Outcome
-
-DEFAULT_OUT = "plumbline-rates"
 
 
 def declare(parser: ArgumentParser) -> None:
@@ -48,7 +53,7 @@ def declare(parser: ArgumentParser) -> None:
     plan.add_argument("--suggest", type=int, metavar="N", help="choose N measurements")
     plan.add_argument("--devices", type=int, metavar="N", help="at most so many devices")
     result = parser.add_argument_group("result")
-    result.add_argument("--out", metavar="DIR", help=f"default: {DEFAULT_OUT}")
+    result.add_argument("--out", metavar="DIR", help="default: plumbline-rates")
     result.add_argument("--json", action="store_true", help="one JSON document on one line")
     shipped = parser.add_argument_group("the shipped catalog (for developers)")
     shipped.add_argument("--all", action="store_true", help="fit every system anew and ship it")
@@ -73,9 +78,9 @@ def run(options: Namespace) -> None:
 
 def out_folder(options: Namespace) -> Path:
     """Where results go; never among the shipped calibrations."""
-    from analyzer.calibrated import FOLDER
+    from analyzer.calibrated import FOLDER, own_folder
 
-    folder = Path(options.out or os.environ.get("PLUMBLINE_RATES") or DEFAULT_OUT)
+    folder = Path(options.out) if options.out else own_folder()
     if folder.resolve() == FOLDER.resolve():
         raise ConfigError(f"--out {folder}: these are the shipped calibrations; choose another")
     return folder
@@ -83,20 +88,22 @@ def out_folder(options: Namespace) -> Path:
 
 def _one(options: Namespace) -> None:
     from analyzer.records_engine import engine_class
-    from analyzer.systems_catalog import load_system
     from calibration.corpus import PERF_DIR
     from calibration.run import calibrate_collected, gathered
 
     folder = out_folder(options)
-    system = load_system(options.system)
+    measured = _measured(options)
+    chosen = choose_system(options.system, measured, folder)
+    for remark in chosen.remarks:
+        complain(remark)
     engine = engine_class(options.engine) if options.engine else ""
     with tempfile.TemporaryDirectory() as models:
-        own = _own(options, Path(models))
+        own = _own(options, chosen.reference, measured, Path(models))
         alone = bool(own) and not options.with_published
         data = Path(models) / "none" if alone else PERF_DIR
-        collected = gathered(options.system, own, data)
-    around = _around if alone else None
-    done = calibrate_collected(system.name, collected, engine, priors_of=around)
+        collected = gathered(chosen.reference, own, data)
+    around = _around(measured, chosen.system) if alone else None
+    done = calibrate_collected(chosen.system.name, collected, engine, priors_of=around)
     written = _write(done, folder)
     if options.json:
         from reports.calibrate_text import as_document
@@ -105,9 +112,9 @@ def _one(options: Namespace) -> None:
             {"place": e.record.provenance.place, "reason": e.reason} for e in collected.left_out
         ]
         engines = [as_document(one, path) for one, path in zip(done, written, strict=True)]
-        write_json({"system": system.name, "left_out": left, "engines": engines})
+        write_json({"system": chosen.system.name, "left_out": left, "engines": engines})
         return
-    _print(system.name, done, collected.left_out, written, folder)
+    _print(chosen.system.name, done, collected.left_out, written, folder)
 
 
 def _write(done: Sequence[Outcome], folder: Path) -> list[Path]:
@@ -119,11 +126,21 @@ def _write(done: Sequence[Outcome], folder: Path) -> list[Path]:
         raise ConfigError(f"--out {folder}: cannot be written: {error.strerror}") from None
 
 
-def _around(group: Group) -> list[Prior]:
-    """Priors for one's own points alone: the calibration that served so far."""
+def _around(measured: Sequence[Record], system: System) -> Callable[[Group], list[Prior]]:
+    """Priors for one's own points alone: what the machine's operators say, where enough were
+    measured; else the calibration that served so far."""
+    from analyzer.timing.machine import machine
+    from calibration.machine_operators import learn, priors_for_models
     from calibration.own import priors_around
 
-    return priors_around(group.system.name, group.engine, group.problem)
+    learnt = learn(measured, machine(system))
+    if learnt is None:
+        return lambda group: priors_around(group.system.name, group.engine, group.problem)
+    complain(
+        f"priors from {learnt.records} operators, which their forms describe within "
+        f"{learnt.error:.1%} (geomean)"
+    )
+    return lambda group: priors_for_models(learnt, group)
 
 
 def _print(
@@ -139,11 +156,44 @@ def _print(
     show(*opening(system, used, left_out))
     for one, path in zip(done, written, strict=True):
         show(*section(one, path))
-    if Path(os.environ.get("PLUMBLINE_RATES", "")).resolve() != folder.resolve():
+    _how_to_use(system, folder)
+
+
+def _how_to_use(system: str, folder: Path) -> None:
+    """What to type next."""
+    from analyzer.calibrated import FOLDER, own_folder
+
+    if folder.resolve() != own_folder().resolve():
         write(f"To predict with these: PLUMBLINE_RATES={folder} plumbline predict ...")
+    elif not any(FOLDER.glob(f"{system}__*.toml")):
+        write("To predict with these, from this folder: plumbline predict --system auto ...")
+    elif "PLUMBLINE_RATES" not in os.environ:
+        write(
+            f"To predict with these, from this folder: plumbline predict --system auto ..., or "
+            f"PLUMBLINE_RATES={folder} plumbline predict --system {system} ..."
+        )
 
 
-def _own(options: Namespace, models: Path) -> list[Record]:
+def _measured(options: Namespace) -> Sequence[Record]:
+    """The profilers' records: of the store that is named, or of this machine's own."""
+    if options.records:
+        return read_records(Path(options.records))
+    if options.system != "auto" or options.perf_dir:
+        return ()
+    store = Path(DEFAULT_STORE)
+    if not store.is_dir():
+        raise CalibrationError(
+            f"nothing was measured on this machine yet: there is no {store} here; run "
+            f"`plumbline profile all --budget 10m` first, or name a store with --records"
+        )
+    found = read_records(store)
+    counts = Counter(record.kind for record in found)
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    complain(f"{len(found)} records from {store}: {told}")
+    return found
+
+
+def _own(options: Namespace, system: str, measured: Sequence[Record], models: Path) -> list[Record]:
     """The user's records, whatever they came as."""
     own: list[Record] = []
     if options.perf_dir:
@@ -157,11 +207,16 @@ def _own(options: Namespace, models: Path) -> list[Record]:
             complain(f"assumed: {remark}")
     elif options.mapping:
         raise ConfigError("--mapping needs --perf-dir")
-    if options.records:
+    if measured:
         from calibration.intake import as_measured_here
 
-        own += as_measured_here(_records(Path(options.records)), options.system, models)
+        # Operators give the priors; links and collectives the system; none is a row to fit.
+        whole = [record for record in measured if record.kind not in _PARTS]
+        own += as_measured_here(whole or measured, system, models)
     return own
+
+
+_PARTS = frozenset({"operator", "link", "collective", "layer", "memory"})
 
 
 def _constants(options: Namespace) -> dict[str, Scalar]:
@@ -175,7 +230,8 @@ def _constants(options: Namespace) -> dict[str, Scalar]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _records(place: Path) -> Sequence[Record]:
+def read_records(place: Path) -> Sequence[Record]:
+    """Records of a store, or of an exported file."""
     if place.is_dir():
         from profilers.reading import load_records
 

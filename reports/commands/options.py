@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 
 import msgspec
@@ -76,12 +77,19 @@ def model_of(options: Namespace) -> Model:
 
 def system_of(options: Namespace) -> tuple[System, tuple[str, ...]]:
     """The system that is asked about, and what was assumed where it was recognised."""
-    name = _given(options, "system")
+    return system_called(_given(options, "system"))
+
+
+def system_called(name: str) -> tuple[System, tuple[str, ...]]:
+    """The system of that name, and what was assumed where it is this machine."""
     if name != "auto":
         return load_system(name), ()
-    from analyzer.detect import detect_system
+    from analyzer.calibrated import own_folder
+    from analyzer.detect import this_system
 
-    found = detect_system()
+    # Whoever asks about this machine wants what was measured on it.
+    os.environ.setdefault("PLUMBLINE_RATES", str(own_folder()))
+    found = this_system()
     return found.system, (f"recognised {found.system.name}", *found.assumptions)
 
 

@@ -34,7 +34,8 @@ COMMANDS: dict[str, Command] = {
     "calibrations": Command("reports.commands.calibrations", "what was fitted, and how well"),
 }
 
-_PROFILES: dict[str, Command] = {
+PROFILES: dict[str, Command] = {
+    "check": Command("reports.commands.profile_check", "what no profile measured, and compare"),
     "offload": Command("reports.commands.profile_offload", "a model that need not fit the device"),
     "serve": Command("reports.commands.profile_serve", "a server under a load"),
 }
@@ -113,8 +114,8 @@ def _command(name: str, words: list[str]) -> None:
     command = COMMANDS.get(name)
     if command is None:
         raise ConfigError(f"unknown command {name!r}{nearest(name, COMMANDS)}; {_USAGE}")
-    if name == "profile" and words and words[0] in _PROFILES:
-        name, command, words = f"profile {words[0]}", _PROFILES[words[0]], words[1:]
+    if name == "profile" and words and words[0] in PROFILES:
+        name, command, words = f"profile {words[0]}", PROFILES[words[0]], words[1:]
     module = importlib.import_module(command.module)
     parser = Parser(
         prog=f"plumbline {name}",

@@ -1,0 +1,80 @@
+"""Generations that no campaign measures: models, lengths and batches to check a calibration on.
+
+The models, prompts and outputs differ from those of the `generation` profile, and are the same on
+every machine, so that nobody chooses them after the fact. Every case is taken `REPEATS` times, each
+time in a process of its own with a model built anew: how far the repeats lie apart is the machine's
+own noise, which no prediction can beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+
+from analyzer.errors import ConfigError
+from profilers import estimates, generation
+from profilers.campaign import CampaignResult, WorkerFactory, measure_planned
+from profilers.cases import Machine, Planned
+from profilers.device import Clock
+from profilers.model_shapes import CHECK_MODELS
+from profilers.options import Options
+from profilers.progress import Reporter
+
+REPEATS = 2
+PAIRS = {
+    "tiny": ((1, 12), (2, 10)),
+    "small": ((1, 64), (1, 256), (2, 64)),
+    "large": ((1, 512), (16, 512), (4, 4096)),
+}
+"""Batches and prompts; those that come first are taken first."""
+OUTPUTS = {"tiny": 6, "small": 24, "large": 32}
+
+
+def plan(options: Options, machine: Machine, repeat: int) -> list[Planned]:
+    """One repeat: every model in every format, batch and length."""
+    size = estimates.size_of(options, machine)
+    chosen = msgspec.structs.replace(
+        options,
+        models=options.models or CHECK_MODELS[size],
+        output_tokens=options.output_tokens or OUTPUTS[size],
+    )
+    pairs = [(batch, prompt) for batch in options.batches for prompt in options.prompts]
+    planned = []
+    for rank, (batch, prompt) in enumerate(pairs or PAIRS[size]):
+        one = msgspec.structs.replace(chosen, batches=(batch,), prompts=(prompt,))
+        for item in generation.plan(one, machine):
+            if item.memory_B >= machine.memory_B:
+                continue
+            case = item.case
+            repeated = msgspec.structs.replace(case, case={**case.case, "repeat": repeat})
+            planned.append(msgspec.structs.replace(item, case=repeated, priority=rank))
+    return planned
+
+
+def run(
+    options: Options,
+    *,
+    reporter: Reporter | None = None,
+    workers: WorkerFactory | None = None,
+    clock: Clock | None = None,
+) -> list[CampaignResult]:
+    """Measure all repeats, each with worker processes of its own and its share of the budget."""
+    share_s = None if options.budget_s is None else options.budget_s / REPEATS
+    done = []
+    for repeat in range(REPEATS):
+        mine = msgspec.structs.replace(options, budget_s=share_s, seed=options.seed + repeat)
+        planner = partial(plan, repeat=repeat)
+        found = measure_planned(mine, planner, reporter=reporter, workers=workers, clock=clock)
+        done.append(found)
+        if found.interrupted:
+            break
+    return done
+
+
+def refuse_profiled(models: Sequence[str], profiled: Sequence[str]) -> None:
+    """A check on what was profiled would check nothing."""
+    both = sorted(set(models) & set(profiled))
+    if both:
+        raise ConfigError(f"{', '.join(both)}: measured by the profile already; choose others")

@@ -1,0 +1,267 @@
+"""Measured generations against predictions: how far off, beside how far the machine is from itself.
+
+The geomean error is exp(mean |ln(predicted/measured)|) − 1. The noise is the same figure between
+the repeats of a case, each taken by a process of its own: no prediction can do better than about
+that. Rows of models that the calibration was fitted to are shown, and counted apart.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.text import Text
+
+from analyzer import basis
+from analyzer.answer import answer
+from analyzer.basis import Basis
+from analyzer.errors import InputError
+from analyzer.records import Record
+from analyzer.resolve import question
+from analyzer.system import System
+from calibration.intake import as_measured_here
+from reports.table import table
+
+Array = NDArray[np.float64]
+METRICS = ("ttft_s", "tpot_s", "e2e_s")
+SHORT = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E"}
+
+
+class Row(NamedTuple):
+    """One case: what was measured and what was predicted, in seconds, by metric."""
+
+    model: str
+    weights: str
+    batch: float
+    input_tokens: float
+    output_tokens: float
+    measured: Array
+    """Geometric mean over the repeats; NaN where a metric is missing."""
+    predicted: Array
+    noise: Array
+    """|ln| between the repeats, NaN where there was one."""
+    inside: tuple[bool | None, ...]
+    """Whether the measured value lies in the predicted interval."""
+    fitted: bool
+    """The calibration has seen this model."""
+
+
+class Compared(NamedTuple):
+    """All rows of a store."""
+
+    system: str
+    label: str
+    """Name of the calibration."""
+    rows: tuple[Row, ...]
+    left_out: dict[str, int]
+
+    def scored(self, metric: int, fitted: bool) -> Array:
+        """ln(predicted/measured) of one metric."""
+        chosen = [row for row in self.rows if row.fitted == fitted]
+        ratios = np.array([np.log(row.predicted[metric] / row.measured[metric]) for row in chosen])
+        return np.asarray(ratios[np.isfinite(ratios)], dtype=np.float64)
+
+    def noise(self, metric: int) -> float:
+        """Geomean difference between repeats, as a ratio; NaN where nothing was repeated."""
+        found = np.array([row.noise[metric] for row in self.rows])
+        found = found[np.isfinite(found)]
+        return float(np.expm1(found.mean())) if len(found) else float("nan")
+
+
+def compare(records: Sequence[Record], system: System, reference: str) -> Compared:
+    """Predict every generation among the records; `reference` is how the system loads by name."""
+    left_out: dict[str, int] = defaultdict(int)
+    cases: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as models:
+        for record in as_measured_here(records, reference, Path(models)):
+            reason = _unusable(record)
+            if reason is None:
+                cases[_key(record)].append(record)
+            elif reason:
+                left_out[reason] += 1
+        rows = []
+        held: dict[str, Basis] = {}
+        for repeats in cases.values():
+            try:
+                rows.append(_row(repeats, system, held))
+            except InputError as error:
+                left_out[str(error)] += len(repeats)
+    if not rows:
+        said = "; ".join(f"{count} × {reason}" for reason, count in left_out.items())
+        raise InputError(f"the records hold no generation that can be compared ({said or 'none'})")
+    labels = sorted({one.label for one in held.values()})
+    return Compared(system.name, ", ".join(labels), tuple(rows), dict(left_out))
+
+
+def _unusable(record: Record) -> str | None:
+    """Why a record cannot be compared; '' where it is no generation at all."""
+    if record.kind != "e2e":
+        return ""
+    if not record.metrics:
+        return record.flags[0].code if record.flags else "no figures"
+    disturbed = [flag.reason for flag in record.flags if "disturbed" in flag.reason]
+    return "others were on the machine while it was measured" if disturbed else None
+
+
+def _key(record: Record) -> tuple[Any, ...]:
+    case = {name: value for name, value in record.case.items() if name != "repeat"}
+    return (record.scenario, *sorted(case.items()))
+
+
+def _row(repeats: Sequence[Record], system: System, held: dict[str, Basis]) -> Row:
+    first = repeats[0]
+    asked = question(first.scenario, first.provenance.date)
+    kind = asked.engine.name
+    rates = held.setdefault(kind, basis.calibrated(system, kind, "static"))
+    found = answer(asked.model, system, asked.plan, asked.workload, rates)
+    logs = np.log([[r.metrics.get(name, np.nan) for name in METRICS] for r in repeats])
+    measured = np.exp(logs.mean(axis=0))
+    predicted = np.array([float(getattr(found.prediction, name)) for name in METRICS])
+    hull = rates.calibration.hull if rates.calibration else None
+    return Row(
+        model=_plain(first.scenario.model),
+        weights=first.scenario.weight_precision,
+        batch=float(asked.workload.batch),
+        input_tokens=float(asked.workload.input_tokens),
+        output_tokens=float(asked.workload.output_tokens),
+        measured=measured,
+        predicted=predicted,
+        noise=np.abs(logs[0] - logs[-1]) if len(repeats) > 1 else np.full(3, np.nan),
+        inside=tuple(
+            _inside(found.interval(name), value)
+            for name, value in zip(METRICS, measured, strict=True)
+        ),
+        fitted=hull is not None and asked.model.name in hull.models,
+    )
+
+
+def _plain(model: str) -> str:
+    return Path(model).stem if model.endswith(".json") else model
+
+
+def _inside(interval: Any, value: float) -> bool | None:
+    if interval is None or not np.isfinite(value):
+        return None
+    return bool(float(interval.low) <= value <= float(interval.high))
+
+
+def geomean(ratios: Array) -> float:
+    """exp(mean |ln|) − 1; NaN of nothing."""
+    return float(np.expm1(np.abs(ratios).mean())) if len(ratios) else float("nan")
+
+
+def lines(found: Compared) -> Iterator[Any]:
+    """The comparison, row by row and in three figures."""
+    seen = sum(row.fitted for row in found.rows)
+    yield Text(f"{found.system}, predicted with {found.label}", style="bold")
+    yield _cases(found.rows)
+    yield _scores(found)
+    yield Text(
+        "error: exp(mean |ln(predicted/measured)|) − 1 over the models that were not fitted "
+        f"({len(found.rows) - seen} cases); noise: the same between repeats of a case, each in a "
+        "process of its own",
+        style="dim",
+    )
+    for reason, count in found.left_out.items():
+        yield Text(f"left out: {count} × {reason}", style="yellow")
+
+
+def _cases(rows: Iterable[Row]) -> Any:
+    columns = ("model", "weights", "batch", "in", "out", *_columns())
+    body = [
+        (
+            row.model + (" (fitted)" if row.fitted else ""),
+            row.weights,
+            f"{row.batch:g}",
+            f"{row.input_tokens:g}",
+            f"{row.output_tokens:g}",
+            *_cells(row),
+        )
+        for row in sorted(rows, key=lambda r: (r.fitted, r.model, r.weights, r.batch))
+    ]
+    return table(columns, body, left=("model", "weights"))
+
+
+def _columns() -> Iterator[str]:
+    for name in METRICS:
+        yield f"{SHORT[name]} measured"
+        yield "predicted"
+
+
+def _cells(row: Row) -> Iterator[str]:
+    for measured, predicted in zip(row.measured, row.predicted, strict=True):
+        known = np.isfinite(measured)
+        yield f"{1e3 * measured:.4g} ms" if known else "-"
+        yield f"{predicted / measured - 1:+.1%}" if known else "-"
+
+
+def _scores(found: Compared) -> Any:
+    body = []
+    for index, name in enumerate(METRICS):
+        ratios, again = found.scored(index, fitted=False), found.scored(index, fitted=True)
+        bias = float(np.expm1(ratios.mean())) if len(ratios) else float("nan")
+        worst = float(np.expm1(np.abs(ratios).max())) if len(ratios) else float("nan")
+        told = [row.inside[index] for row in found.rows if row.inside[index] is not None]
+        body.append(
+            (
+                SHORT[name],
+                _percent(geomean(ratios)),
+                f"{bias:+.1%}" if np.isfinite(bias) else "-",
+                _percent(worst),
+                _percent(found.noise(index)),
+                _percent(geomean(again)),
+                f"{sum(map(bool, told))}/{len(told)}" if told else "-",
+            )
+        )
+    columns = ("", "error", "bias", "worst", "noise", "fitted models", "inside the interval")
+    return table(columns, body, left=("",))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if np.isfinite(share) else "-"
+
+
+def document(found: Compared) -> dict[str, Any]:
+    """The comparison for programs."""
+    scores = {
+        name: {
+            "cases": len(found.scored(index, fitted=False)),
+            "geomean_error": _number(geomean(found.scored(index, fitted=False))),
+            "fitted_models_error": _number(geomean(found.scored(index, fitted=True))),
+            "noise": _number(found.noise(index)),
+        }
+        for index, name in enumerate(METRICS)
+    }
+    rows = [
+        {
+            "model": row.model,
+            "weights": row.weights,
+            "batch": row.batch,
+            "input_tokens": row.input_tokens,
+            "output_tokens": row.output_tokens,
+            "fitted": row.fitted,
+            "measured": _by_metric(row.measured),
+            "predicted": _by_metric(row.predicted),
+        }
+        for row in found.rows
+    ]
+    return {
+        "system": found.system,
+        "calibration": found.label,
+        "scores": scores,
+        "rows": rows,
+        "left_out": found.left_out,
+    }
+
+
+def _by_metric(values: Array) -> dict[str, float | None]:
+    return {name: _number(float(value)) for name, value in zip(METRICS, values, strict=True)}
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
