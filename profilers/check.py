@@ -8,12 +8,10 @@ own noise, which no prediction can beat.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
-from analyzer.errors import ConfigError
 from profilers import estimates, generation
 from profilers.campaign import CampaignResult, WorkerFactory, measure_planned
 from profilers.cases import Machine, Planned
@@ -28,8 +26,8 @@ PAIRS = {
     "small": ((1, 64), (1, 256), (2, 64)),
     "large": ((1, 512), (16, 512), (4, 4096)),
 }
-"""Batches and prompts; those that come first are taken first."""
-OUTPUTS = {"tiny": 6, "small": 24, "large": 32}
+"""Batches and prompts. Models begin with different ones, so that a small budget sees them all."""
+OUTPUTS = {"tiny": 6, "small": 20, "large": 32}
 
 
 def plan(options: Options, machine: Machine, repeat: int) -> list[Planned]:
@@ -40,17 +38,26 @@ def plan(options: Options, machine: Machine, repeat: int) -> list[Planned]:
         models=options.models or CHECK_MODELS[size],
         output_tokens=options.output_tokens or OUTPUTS[size],
     )
-    pairs = [(batch, prompt) for batch in options.batches for prompt in options.prompts]
+    asked = tuple((batch, prompt) for batch in options.batches for prompt in options.prompts)
+    pairs = asked or PAIRS[size]
     planned = []
-    for rank, (batch, prompt) in enumerate(pairs or PAIRS[size]):
-        one = msgspec.structs.replace(chosen, batches=(batch,), prompts=(prompt,))
-        for item in generation.plan(one, machine):
-            if item.memory_B >= machine.memory_B:
-                continue
-            case = item.case
-            repeated = msgspec.structs.replace(case, case={**case.case, "repeat": repeat})
-            planned.append(msgspec.structs.replace(item, case=repeated, priority=rank))
+    for turn, model in enumerate(chosen.models):
+        for rank in range(len(pairs)):
+            batch, prompt = pairs[(turn + rank) % len(pairs)]
+            one = msgspec.structs.replace(
+                chosen, models=(model,), batches=(batch,), prompts=(prompt,)
+            )
+            planned += [
+                _repeated(item, repeat, rank)
+                for item in generation.plan(one, machine)
+                if item.memory_B < machine.memory_B
+            ]
     return planned
+
+
+def _repeated(item: Planned, repeat: int, rank: int) -> Planned:
+    case = msgspec.structs.replace(item.case, case={**item.case.case, "repeat": repeat})
+    return msgspec.structs.replace(item, case=case, priority=rank)
 
 
 def run(
@@ -71,10 +78,3 @@ def run(
         if found.interrupted:
             break
     return done
-
-
-def refuse_profiled(models: Sequence[str], profiled: Sequence[str]) -> None:
-    """A check on what was profiled would check nothing."""
-    both = sorted(set(models) & set(profiled))
-    if both:
-        raise ConfigError(f"{', '.join(both)}: measured by the profile already; choose others")

@@ -29,7 +29,6 @@ from analyzer.timing.machine import machine
 from analyzer.timing.rates import Rates
 from analyzer.timing.roofline import time_ops
 from calibration.machine_operators import learn, operator
-from calibration.problem import METRICS
 from profilers.model_shapes import SMALL_CONFIGS
 from profilers.store import Store
 

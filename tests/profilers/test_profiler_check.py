@@ -1,0 +1,50 @@
+"""The check's plan: nothing that a profile takes, everything twice, a small budget sees all."""
+
+from __future__ import annotations
+
+import msgspec
+from test_profiler_planning import CPU, GPU, OPTIONS
+
+from profilers import check, generation
+from profilers.model_shapes import CHECK_MODELS, DEFAULT_MODELS, find_config
+from profilers.planning import cut_to_budget
+
+
+def test_no_model_and_no_length_of_a_check_is_profiled():
+    for size, models in CHECK_MODELS.items():
+        assert not set(models) & set(DEFAULT_MODELS[size])
+        assert not {prompt for _, prompt in check.PAIRS[size]} & set(generation.PROMPTS[size])
+        assert check.OUTPUTS[size] != generation.OUTPUTS[size]
+        for model in models:
+            assert find_config(model)[0] == model
+
+
+def test_repeats_are_cases_of_their_own_and_differ_in_nothing_else():
+    first, second = (check.plan(OPTIONS, CPU, repeat) for repeat in range(check.REPEATS))
+    assert len(first) == len(second) > 0
+    for one, other in zip(first, second, strict=True):
+        assert one.case.id != other.case.id
+        assert one.case.scenario == other.case.scenario
+        assert {**one.case.case, "repeat": 0} == {**other.case.case, "repeat": 0}
+
+
+def test_a_small_budget_sees_every_model_and_length():
+    items = check.plan(OPTIONS, CPU, 0)
+    few = [item for item in items if item.priority == 0]
+    scenarios = [item.case.scenario for item in few]
+    assert {one.model for one in scenarios} == set(CHECK_MODELS["small"])
+    pairs = {(one.concurrency, one.input_tokens) for one in scenarios}
+    assert pairs == set(check.PAIRS["small"])
+    cost_s = sum(item.estimate_s for item in few) / 0.9
+    assert {item.case.id for item in few} <= {i.case.id for i in cut_to_budget(items, cost_s)}
+
+
+def test_what_is_asked_for_is_taken():
+    asked = msgspec.structs.replace(OPTIONS, batches=(3,), prompts=(77,), models=("llama-68m",))
+    scenarios = [item.case.scenario for item in check.plan(asked, CPU, 0)]
+    assert {(one.concurrency, one.input_tokens) for one in scenarios} == {(3, 77)}
+
+
+def test_a_large_device_is_checked_on_large_models():
+    scenarios = [item.case.scenario for item in check.plan(OPTIONS, GPU, 0)]
+    assert {one.model for one in scenarios} == set(CHECK_MODELS["large"])
