@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "profile": Command("reports.commands.profile", "measure this machine"),
     "search": Command("reports.commands.search", "the best offload policy for a small device"),
     "simulate": Command("reports.commands.simulate", "a server under a load, request by request"),
+    "web": Command("reports.commands.web", "pages in the browser, or as files"),
     "calibrations": Command("reports.commands.calibrations", "what was fitted, and how well"),
 }
 

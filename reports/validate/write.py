@@ -25,6 +25,7 @@ from reports.validate.page import html
 from reports.validate.papers import papers
 from reports.validate.parameters import parameters
 from reports.validate.pick import LOADS, NAMES, rows, title
+from reports.validate.points import points
 from reports.validate.reliability import Curve, bands, curves, reliability
 from reports.validate.serving import serving
 from reports.validate.table import Section
@@ -64,6 +65,7 @@ def write_report(
         **{f"{name}.svg": text for name, text in figures.items()},
         "index.html": html(TITLE, _for_html(sections), figures, INTRODUCTION[:1]),
         "numbers.json": numbers(found, known, sections),
+        "points.csv": points(known),
     }
     folder.mkdir(parents=True, exist_ok=True)
     return [_write(folder / name, text) for name, text in texts.items()]

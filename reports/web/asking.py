@@ -1,0 +1,124 @@
+"""From a page's state to an answer, by the same road that the command line takes."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from analyzer.answer import Answer, answer
+from analyzer.basis import Basis
+from analyzer.errors import CapacityError, ConfigError
+from analyzer.model import Model
+from analyzer.models_catalog import load as load_model
+from analyzer.plan import Plan
+from analyzer.resolve import check_plan
+from analyzer.system import System
+from analyzer.systems_catalog import load_system
+from analyzer.workload import Workload
+from reports.commands.options import basis_of, plan_of
+from reports.web.fields import AUTO, RANKS
+from reports.web.state import Values
+
+_UNASKED: dict[str, Any] = {
+    "attention_dp": 1, "sequence_parallel": False, "activations": "", "compute": "", "chunk": None,
+    "spec_tokens": None, "acceptance": None, "draft": None, "lora_rank": None, "lora_adapters": 1,
+    "system_eff": None, "uncalibrated": False, "ideal": False, "rates": None,
+    "pp": 1, "dp": 1, "ep": 1, "weights": "", "kv": "", "engine": "", "arrival": "static",
+    "tp": AUTO, "basis": "calibrated", "beams": 1,
+}  # fmt: skip
+"""What a page that does not ask for it leaves as it is."""
+
+
+class Asked:
+    """A page's question with every name looked up."""
+
+    def __init__(self, values: Values, system: System | None = None) -> None:
+        filled = {**_UNASKED, **values}
+        self.auto = filled["tp"] == AUTO
+        self.arrival: str = filled["arrival"]
+        options = Namespace(**{**filled, "tp": 1 if self.auto else int(filled["tp"])})
+        if filled["basis"] in ("uncalibrated", "ideal"):
+            setattr(options, filled["basis"], True)
+        self.model: Model = load_model(filled["model"])
+        self.system = system or load_system(filled["system"])
+        self.plan: Plan = plan_of(options, self.model)
+        self.basis: Basis = basis_of(options, load_system(filled["system"]), self.arrival)
+        self.load = Workload(
+            batch=filled["batch"],
+            input_tokens=filled["input"],
+            output_tokens=filled["output"],
+            beams=filled["beams"],
+        )
+
+
+def ask(values: Values) -> Answer:
+    """The answer to a page's question; an InputError says in one sentence why there is none."""
+    return settle_ranks(Asked(values))
+
+
+def settle_ranks(asked: Asked) -> Answer:
+    """The answer with as many ranks as were said, or with the fewest that hold the whole batch."""
+    if not asked.auto:
+        return _answer(asked, asked.plan)
+    some: Answer | None = None
+    refusal: CapacityError | None = None
+    for plan in _wider(asked):
+        try:
+            found = _answer(asked, plan)
+        except CapacityError as error:
+            refusal = error
+            continue
+        if float(found.prediction.running) >= float(asked.load.batch):
+            return found
+        some = some or found
+    if some is not None:
+        return some
+    if refusal is not None:
+        raise refusal
+    raise ConfigError(
+        f"no number of tensor-parallel ranks suits {asked.model.name} on {asked.system.name}"
+    )
+
+
+def _answer(asked: Asked, plan: Plan) -> Answer:
+    return answer(asked.model, asked.system, plan, asked.load, asked.basis, asked.arrival)
+
+
+def _wider(asked: Asked) -> Iterator[Plan]:
+    """Plans with more and more ranks, as far as the model's heads and the system allow."""
+    first: ConfigError | None = None
+    some = False
+    for ranks in RANKS:
+        plan = msgspec.structs.replace(asked.plan, tp=ranks)
+        try:
+            check_plan(plan, asked.model, asked.system)
+        except ConfigError as error:
+            first = first or error
+            continue
+        some = True
+        yield plan
+    if not some and first is not None:
+        raise first
+
+
+def fewest_ranks(asked: Asked) -> Plan:
+    """The plan as it is said, or with the fewest ranks on which one sequence fits."""
+    return settle_ranks(asked).plan if asked.auto else asked.plan
+
+
+def command(values: Values, found: Answer) -> str:
+    """What to type for the same answer."""
+    filled = {**_UNASKED, **values, "tp": int(found.plan.tp)}
+    words = ["plumbline", "predict"]
+    for name in ("model", "system", "batch", "input", "output"):
+        words += [f"--{name}", str(filled[name])]
+    for name in ("beams", "tp", "pp", "dp", "ep", "weights", "kv", "engine", "arrival"):
+        if filled[name] not in (_UNASKED[name], 1):
+            words += [f"--{name}", str(filled[name])]
+    if filled["basis"] != "calibrated":
+        words.append(f"--{filled['basis']}")
+    return shlex.join(words)
