@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -19,25 +20,27 @@ from analyzer.resolve import check_plan
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
 from analyzer.workload import Workload
-from reports.commands.options import basis_of, plan_of
+from reports.commands.options import basis_of, declare_basis, declare_plan, plan_of
 from reports.web.fields import AUTO, RANKS
 from reports.web.state import Values
 
-_UNASKED: dict[str, Any] = {
-    "attention_dp": 1, "sequence_parallel": False, "activations": "", "compute": "", "chunk": None,
-    "spec_tokens": None, "acceptance": None, "draft": None, "lora_rank": None, "lora_adapters": 1,
-    "system_eff": None, "uncalibrated": False, "ideal": False, "rates": None,
-    "pp": 1, "dp": 1, "ep": 1, "weights": "", "kv": "", "engine": "", "arrival": "static",
-    "tp": AUTO, "basis": "calibrated", "beams": 1,
-}  # fmt: skip
-"""What a page that does not ask for it leaves as it is."""
+_OURS: dict[str, Any] = {"arrival": "static", "tp": AUTO, "basis": "calibrated", "beams": 1}
+
+
+@cache
+def _unasked() -> dict[str, Any]:
+    """What a page that does not ask for it leaves as it is: what the command line leaves so."""
+    parser = ArgumentParser()
+    declare_plan(parser)
+    declare_basis(parser)
+    return {**vars(parser.parse_args([])), **_OURS}
 
 
 class Asked:
     """A page's question with every name looked up."""
 
     def __init__(self, values: Values, system: System | None = None) -> None:
-        filled = {**_UNASKED, **values}
+        filled = {**_unasked(), **values}
         self.auto = filled["tp"] == AUTO
         self.arrival: str = filled["arrival"]
         options = Namespace(**{**filled, "tp": 1 if self.auto else int(filled["tp"])})
@@ -112,12 +115,12 @@ def fewest_ranks(asked: Asked) -> Plan:
 
 def command(values: Values, found: Answer) -> str:
     """What to type for the same answer."""
-    filled = {**_UNASKED, **values, "tp": int(found.plan.tp)}
+    filled = {**_unasked(), **values, "tp": int(found.plan.tp)}
     words = ["plumbline", "predict"]
     for name in ("model", "system", "batch", "input", "output"):
         words += [f"--{name}", str(filled[name])]
     for name in ("beams", "tp", "pp", "dp", "ep", "weights", "kv", "engine", "arrival"):
-        if filled[name] not in (_UNASKED[name], 1):
+        if filled[name] not in (_unasked()[name], 1):
             words += [f"--{name}", str(filled[name])]
     if filled["basis"] != "calibrated":
         words.append(f"--{filled['basis']}")
