@@ -45,14 +45,22 @@ def opened(downloads: Path, width: int = 1280, height: int = 900) -> Any:
 
 
 def wait_for(found: Callable[[], Any]) -> Any:
-    """The first true answer; a busy machine may take long to give it."""
-    end_s = time.monotonic() + PATIENCE_S
+    """The first true answer; a busy machine may take long to give it.
+
+    While a page is drawn anew, what was found on it a moment ago may be gone: that is no answer.
+    """
+    from selenium.common.exceptions import WebDriverException
+
+    end_s, trouble = time.monotonic() + PATIENCE_S, "it did not come"
     while time.monotonic() < end_s:
-        answer = found()
+        try:
+            answer = found()
+        except WebDriverException as error:
+            answer, trouble = None, str(error.msg)
         if answer:
             return answer
         time.sleep(0.1)
-    raise AssertionError("it did not come")
+    raise AssertionError(trouble)
 
 
 FIGURES = """

@@ -25,6 +25,11 @@ from .running import running
 
 pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=chromium.missing() or "runs")
 ASKED = {"model": "llama-3-8b", "system": "H100-SXM", "batch": 8, "input": 1024, "output": 256}
+STEP_UP = """
+const up = document.querySelector('[data-testid="stNumberInputStepUp"]');
+if (up) up.click();
+return Boolean(up);
+"""
 CURVE = "Time per output token as the batch grows"
 
 
@@ -102,8 +107,7 @@ def test_an_impossible_plan_is_a_sentence(desktop, port) -> None:
 def test_a_widget_changes_the_answer_and_the_address(desktop, port) -> None:
     go(desktop, port, "predict")
     chromium.wait_for(lambda: "8 sequences at once" in text(desktop))
-    more = desktop.find_element(By.CSS_SELECTOR, '[data-testid="stNumberInputStepUp"]')
-    desktop.execute_script("arguments[0].click()", more)
+    chromium.wait_for(lambda: desktop.execute_script(STEP_UP))
     chromium.wait_for(lambda: "9 sequences at once" in text(desktop))
     chromium.wait_for(lambda: "batch=9" in desktop.current_url)
 
