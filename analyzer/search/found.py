@@ -101,6 +101,17 @@ class Found(NamedTuple):
         order = np.lexsort((kept, self.columns.devices[kept], -per_device, -score))
         return [int(row) for row in kept[order[:most]]]
 
+    def leaders(self, most: int, objective: str = "") -> list[int]:
+        """The best batch of each layout, the best layouts first."""
+        columns = self.columns
+        seen: dict[tuple[int, int, int], int] = {}
+        for row in self.ranked(self.plans, objective):
+            key = (columns.structure[row], columns.layout[row], columns.prefill[row])
+            seen.setdefault(tuple(map(int, key)), row)  # type: ignore[arg-type]
+            if len(seen) == most:
+                break
+        return list(seen.values())
+
     def best(self, objective: str = "") -> int | None:
         """Row of the best plan; None where none keeps everything."""
         first = self.ranked(1, objective)

@@ -26,12 +26,16 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command("reports.commands.sweep", "a grid of batches, lengths, tp and formats"),
     "models": Command("reports.commands.models", "the models of the catalog"),
     "systems": Command("reports.commands.systems", "the systems of the catalog"),
+    "replay": Command("reports.commands.replay", "measurements in, predictions and figures out"),
     "calibrate": Command("reports.commands.calibrate", "fit rates to measurements"),
     "validate": Command("reports.commands.validate", "the error report, or its check"),
     "profile": Command("reports.commands.profile", "measure this machine"),
-    "search": Command("reports.commands.search", "the best offload policy for a small device"),
     "simulate": Command("reports.commands.simulate", "a server under a load, request by request"),
     "web": Command("reports.commands.web", "pages in the browser, or as files"),
+    "search": Command("reports.commands.search", "the best plan under a promise and a budget"),
+    "require": Command("reports.commands.require", "the machine that a promise needs"),
+    "sensitivity": Command("reports.commands.sensitivity", "what a better part would buy"),
+    "compare": Command("reports.commands.compare", "models, systems, plans side by side"),
     "calibrations": Command("reports.commands.calibrations", "what was fitted, and how well"),
 }
 

@@ -5,6 +5,11 @@
 
 An axis is a list (1,2,4), a range (1:64) or a range with a step (0:4096:128, from the step on).
 Points that do not fit the memory or the model's context have no times and 'no' in column 'fits'.
+
+  plumbline sweep --design space.toml --out points.parquet [--on ray]
+
+A design file describes grids, random and Latin-hypercube points of any number (docs/decide.md);
+they go to CSV or Parquet piece by piece, and the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from reports.commands.options import (
     model_of,
     system_of,
 )
+from reports.commands.sweep_axes import axis
 from reports.console import write, write_json
 from reports.files import replacing
 
@@ -44,7 +50,11 @@ def declare(parser: ArgumentParser) -> None:
         axes.add_argument(name, default=usual, metavar="LIST")
     axes.add_argument("--weights", default="", metavar="FORMATS", help="the model's own")
     parser.add_argument("--engine", default="", help="whose calibration applies")
-    parser.add_argument("--out", metavar="FILE", help="the CSV")
+    parser.add_argument("--out", metavar="FILE", help="the CSV, or a .parquet of a design")
+    design = parser.add_argument_group("designs")
+    design.add_argument("--design", metavar="FILE", help="a TOML file instead of the axes here")
+    design.add_argument("--on", metavar="WHERE", help="local or ray (also: --engine ray)")
+    design.add_argument("--address", default="", help="of a Ray cluster; empty: this machine")
     parser.add_argument("--json", action="store_true", help="one JSON document on one line")
     declare_basis(parser)
 
@@ -53,6 +63,13 @@ def run(options: Namespace) -> None:
     """Predict the grid."""
     if not options.out:
         raise ConfigError("--out is missing: the file that the figures go to")
+    if options.design:
+        from reports.commands.sweep_design import run_design
+
+        run_design(options)
+        return
+    if options.on or options.engine in ("local", "ray"):
+        raise ConfigError("a sweep on ray is described by a file: --design")
     model, (system, _) = model_of(options), system_of(options)
     grid = Grid(
         batch=axis("batch", options.batch),
@@ -74,29 +91,6 @@ def run(options: Namespace) -> None:
         write_json(done)
     else:
         write(f"{points} points into {options.out}, {ran} of them fit; rates: {basis.label}")
-
-
-def axis(name: str, text: str) -> tuple[int, ...]:
-    """The values of "1,2,4", "1:64" or "0:4096:128"; all of them at least 1."""
-    values: list[int] = []
-    for part in text.split(","):
-        ends = part.split(":")
-        if len(ends) > 3 or not all(
-            end.strip().isascii() and end.strip().isdigit() for end in ends
-        ):
-            raise ConfigError(f"--{name}: {part!r} is neither a whole number nor a range like 1:64")
-        numbers = [int(end) for end in ends]
-        low, high = numbers[0], numbers[min(1, len(numbers) - 1)]
-        step = numbers[2] if len(numbers) == 3 else 1
-        if step < 1:
-            raise ConfigError(f"--{name}: {part!r} has a step below 1")
-        first = step if low == 0 and len(numbers) == 3 else low
-        values += range(first, high + 1, step)
-    if not values:
-        raise ConfigError(f"--{name}: {text!r} holds no values")
-    if min(values) < 1:
-        raise ConfigError(f"--{name} must be at least 1, not {min(values)}")
-    return tuple(dict.fromkeys(values))
 
 
 def _write(stream: IO[str], swept: Swept) -> None:
