@@ -33,12 +33,10 @@ def front_svg(found: Found) -> str:
         axes.scatter(
             per_user[dots], per_device[dots], s=4, color=FAINT, lw=0, label="plans that fit"
         )
-        front = found.front()
-        offers = np.unique(found.columns.offer[front])
-        for place, offer in enumerate(offers):
-            own = front[found.columns.offer[front] == offer]
+        for place, offer in enumerate(found.question.offers):
+            own = found.front(place)
             colour = PALETTE[place % len(PALETTE)]
-            name = found.question.offers[int(offer)].system.name
+            name = offer.system.name
             axes.plot(per_user[own], per_device[own], "o-", ms=3, lw=1.2, color=colour,
                       label=f"front, {name}")  # fmt: skip
         _promise(found, axes)

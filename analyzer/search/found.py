@@ -142,9 +142,14 @@ class Found(NamedTuple):
         rate = column == "tok_s_per_device"
         return factors(self.question, self.columns, "total_tok_s" if rate else "e2e_s")
 
-    def front(self) -> Rows:
-        """Plans that fit and that no other beats in tok/s per user and per device together."""
+    def front(self, offer: int | None = None) -> Rows:
+        """Plans that fit and that no other beats in tok/s per user and per device together.
+
+        Of all systems, or of one offer alone.
+        """
         fits = (self.judged.failed & (BIT["memory"] | BIT["devices"])) == 0
+        if offer is not None:
+            fits = fits & (self.columns.offer == offer)
         return front(self.columns.tok_s_per_user, self.columns.tok_s_per_device, fits)
 
     def lost(self) -> list[Lost]:

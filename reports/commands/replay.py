@@ -52,6 +52,9 @@ def run(options: Namespace) -> None:
     if options.engine:
         constants["engine"] = options.engine
     held = read_perf_dir(options.folder, constants)
+    # Rates of the engine that was measured, where the rows say one.
+    engines = {record.scenario.engine for record in held.records}
+    options.engine = options.engine or (engines.pop() if len(engines) == 1 else "")
     found = replay(held.records, basis_of(options, system, "static"))
     place = _folder(options)
     _write(found, place / "predicted.csv")
