@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.counting import steps
+from analyzer.counting.alike import of_stages
 from analyzer.counting.cache import cache_B
 from analyzer.counting.footprint import activations_B, logits_B, weights_B
 from analyzer.phases import Laid
@@ -51,11 +52,13 @@ def memory(laid: Laid, load: Workload, logits_everywhere: bool = False) -> Memor
     """
     cuts = stages(laid.model, laid.plan.pp)
     last = len(cuts) - 1
-    per_stage = [
-        _stage(laid, load, cut, index == 0, index == last, logits_everywhere)
-        for index, cut in enumerate(cuts)
-    ]
-    return _fullest(per_stage)
+
+    def stage(index: int, cut: slice) -> Memory:
+        return _stage(laid, load, cut, index == 0, index == last, logits_everywhere)
+
+    # The fullest is the same whether like stages are asked once or each.
+    per_stage = {id(held): held for held in of_stages(laid.model, cuts, stage)}
+    return _fullest(list(per_stage.values()))
 
 
 def footprint_B(laid: Laid, load: Workload) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.counting import count
+from analyzer.counting.alike import of_stages
 from analyzer.counting.context import Layout, Segment, Step
 from analyzer.model import Model
 from analyzer.plan import Plan, Speculation, layout, stages
@@ -159,8 +160,9 @@ def _step(
     pieces = _pieces(laid.plan, batch) if pp > 1 else 1.0
     piece = segment._replace(sequences=segment.sequences / pieces)
     cuts = stages(laid.model, pp)
-    tables = tuple(
-        count(
+
+    def stage(index: int, cut: slice) -> Any:
+        return count(
             laid.model,
             Step((piece,)),
             laid.layout,
@@ -168,8 +170,8 @@ def _step(
             with_embedding=index == 0,
             with_head=index == pp - 1,
         )
-        for index, cut in enumerate(cuts)
-    )
+
+    tables = tuple(of_stages(laid.model, cuts, stage))
     hop_B = piece.sequences * piece.new * laid.model.hidden * laid.layout.act_B
     return CountedStep(
         tables,

@@ -7,6 +7,7 @@ remembered by the identity of the tuple that holds the layers.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -44,6 +45,29 @@ def mixers_of(model: Model, layers: slice | None) -> Times[Kind]:
 def stored_of(model: Model, layers: slice | None) -> Times[Layer]:
     """Layers of a stage with weights of their own, see `stored`."""
     return _stored(Same(model.layers), *_ends(layers))
+
+
+def of_stages(model: Model, cuts: Sequence[slice], make: Callable[[int, slice], T]) -> list[T]:
+    """What `make` gives of every pipeline stage, asked once of stages that are alike.
+
+    Stages are alike where they hold like layers in like order and both or neither are at an end.
+    """
+    bounds = tuple((cut.start, cut.stop) for cut in cuts)
+    made: dict[int, T] = {}
+    for index, first in enumerate(_first_alike(Same(model.layers), bounds)):
+        made[index] = made[first] if first != index else make(index, cuts[index])
+    return list(made.values())
+
+
+@lru_cache(maxsize=1024)
+def _first_alike(key: Same, bounds: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """For each stage the first one that is like it."""
+    seen: dict[tuple[bool, bool, tuple[Layer, ...]], int] = {}
+    last = len(bounds) - 1
+    return tuple(
+        seen.setdefault((index == 0, index == last, key.value[start:stop]), index)
+        for index, (start, stop) in enumerate(bounds)
+    )
 
 
 def _ends(layers: slice | None) -> tuple[int | None, int | None]:

@@ -69,10 +69,13 @@ def time_prefill(steps: Sequence[CountedStep], machine: Machine, rates: Rates) -
 
 def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:
     last = len(step.tables) - 1
-    timed = [
-        time_step(table, machine, rates, step.sequences, with_host=index == last)
-        for index, table in enumerate(step.tables)
-    ]
+    known: dict[tuple[int, bool], StepTime] = {}
+    timed = []
+    for index, table in enumerate(step.tables):
+        key = (id(table), index == last)  # like stages share one table
+        if key not in known:
+            known[key] = time_step(table, machine, rates, step.sequences, with_host=index == last)
+        timed.append(known[key])
     lone = not last and np.ndim(step.hops) == 0 and step.hops == 0.0
     through = _alone(timed[0]) if lone else _pipeline(step, timed, machine)
     parts = tuple(
