@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.calibrated import POOLED, Calibration, Found, find
+from analyzer.calibrated import POOLED, Calibration, Found, calibrations, find, own_engines
 from analyzer.engines import engine, generations
 from analyzer.errors import ConfigError
 from analyzer.records_arrival import FIXED_BATCHES
@@ -82,7 +82,12 @@ class Interval(NamedTuple):
 
 
 def calibrated(system: System, engine_class: str = "", arrival: str = "static") -> Basis:
-    """The calibration that serves a system ("" for whichever engine was measured best)."""
+    """The calibration that serves a system; "" for the engine that `usual` names."""
+    if not engine_class:
+        name, said = usual(system, arrival)
+        if name:
+            found_for = calibrated(system, name, arrival)
+            return found_for._replace(warnings=(said, *found_for.warnings))
     found = _found(system, engine_class, arrival)
     if found.calibration is None:
         return uncalibrated()._replace(warnings=found.warnings)
@@ -116,6 +121,33 @@ def generation(system: System, engine_class: str, arrival: str) -> str:
         if any((seen in FIXED_BATCHES) == fixed for seen in held.hull.arrivals):
             return name
     return engine_class
+
+
+def usual(system: System, arrival: str) -> tuple[str, str]:
+    """The engine to go by where none is named, and what to say of it.
+
+    One's own measurements first; then vLLM, in the generation that `--engine vllm` takes; then what
+    was measured without saying with which engine; then, on GPUs, today's vLLM by its relatives.
+    ("", "") leaves the choice to `find`: whatever was measured most.
+    """
+    here = [name for where, name in calibrations() if where in (system.name, system.device.name)]
+    own = [name for name in own_engines(system.name) if name in here]
+    if own:
+        return own[0], f"no engine is named: your own measurements with {own[0]}"
+    newest = generation(system, SERVER, arrival)
+    if newest in here:
+        return newest, f"no engine is named: {newest} is taken"
+    measured = [name for name in reversed(generations(engine(SERVER).family)) if name in here]
+    for name in (*measured, "unstated"):
+        if name in here:
+            return name, f"no engine is named: {name} is taken"
+    if system.device.kind == "gpu":
+        return SERVER, f"no engine is named: {SERVER} is taken"
+    return "", ""
+
+
+SERVER = "vllm-v1"
+"""What most people serve with today."""
 
 
 def uncalibrated() -> Basis:

@@ -165,6 +165,14 @@ def find(
     return Found(None, (f"uncalibrated: no measurements of {asked or 'any engine'} on {system}",))
 
 
+def own_engines(system: str) -> list[str]:
+    """Engines of which the user keeps a calibration of a system, most rows first."""
+    own = os.environ.get("PLUMBLINE_RATES")
+    paths = Path(own).glob(f"{system}__*.toml") if own else ()
+    read = [_read_file(path, path.stat().st_mtime_ns) for path in sorted(paths)]
+    return [found.engine for found in sorted(read, key=lambda found: -found.rows)]
+
+
 def _rank(calibration: Calibration, arrival: str) -> tuple[bool, int]:
     seen = calibration.hull.arrivals if calibration.hull else ()
     fixed = arrival in FIXED_BATCHES

@@ -39,6 +39,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """While a stage works on a chunk of the prompt, the stage before works on the next one."""
     narrow_kv: bool = False
     """True where an 8-bit or narrower model runs with an 8-bit cache by default."""
+    pads_heads: bool = False
+    """Ranks that do not divide a model's heads get empty ones; False: such a layout is refused."""
     cache_copies: float = 0.0
     """Times a step copies the whole cache (transformers' dynamic cache concatenates)."""
 
@@ -80,6 +82,8 @@ ENGINES: dict[str, EngineClass] = {
             chunks_overlap=True,
             flash=False,
         ),
+        _class("neuron", queues=False, memory_share=1.0, pads_heads=True),
+        _class("openvino"),
         _class("autoawq", queues=False, memory_share=1.0, graphs=False),
         _class("autoawq-cpu", queues=False, memory_share=1.0, graphs=False),
         _class(

@@ -18,10 +18,10 @@ from analyzer.errors import ConfigError
 from analyzer.optable import COMPUTE
 from analyzer.phases import SHARES
 from analyzer.predict import predict
-from analyzer.timing.machine import Machine, machine
+from analyzer.timing.machine import GEMM_RATE, Machine, machine
 from analyzer.timing.phase import Part, Phase
 from analyzer.timing.rates import Rates
-from analyzer.timing.roofline import BOUNDS, GEMM_RATE, time_ops
+from analyzer.timing.roofline import BOUNDS, time_ops
 
 Array = NDArray[np.float64]
 

@@ -29,6 +29,8 @@ QUANTIZED_SUFFIXES = {
     "-fp8-dynamic": "fp8",
     "-fp8": "fp8",
     "-nvfp4": "nvfp4",
+    "-mxfp4-preview": "mxfp4",
+    "-mxfp4": "mxfp4",
     "-fp4": "nvfp4",
     "-awq-int4": "int4-awq-g128",
     "-awq-gemm": "int4-awq-g128",

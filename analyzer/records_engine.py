@@ -35,11 +35,15 @@ _GENERATIONS: dict[str, tuple[_Generation, ...]] = {
 }
 
 _PATTERNS: tuple[tuple[str, str], ...] = (
+    (r"neuron", "neuron"),
+    (r"openvino|\bovms\b", "openvino"),
+    (r"ktransformers", "ktransformers"),
     (r"bitsandbytes", "transformers-bnb"),
     (r"vllm.*ascend", "vllm-ascend"),
     (r"vllm.*\b2023\b", "vllm-2023"),
     (r"vllm", "vllm"),
     (r"tensorrt-?llm|trt-?llm", "tensorrt-llm"),
+    (r"tensor-?rt", "tensorrt-llm-0"),
     (r"autoawq.*(cpu|ipex)", "autoawq-cpu"),
     (r"autoawq", "autoawq"),
     (r"optimum[- ]habana", "optimum-habana"),
@@ -51,10 +55,10 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"fastertransformer", "fastertransformer"),
     (r"megatron", "megatron-lm"),
     (r"lmdeploy|turbomind", "lmdeploy"),
-    (r"llama\.?cpp", "llama.cpp"),
+    (r"llama[. ]?cpp|ollama|lm ?studio|llamafile|koboldcpp", "llama.cpp"),
     (r"sglang", "sglang"),
     (r"gpt-?fast", "gpt-fast"),
-    (r"transformers", "transformers"),
+    (r"transformers|autogptq|auto-gptq|pytorch", "transformers"),
     (r"unstated|^$", "unstated"),
 )
 

@@ -151,8 +151,10 @@ def _stacked(device: Device) -> bool:
 
 def leaning(device: Device, engine_class: str, relatives: Iterable[Relative]) -> list[Prior]:
     """What is believed of every rate of an engine on a device, from relatives alone."""
-    known = list(relatives)
-    return [_leaning(name, device, engine_class, known) for name in GENERIC]
+    known = [(one, SELF + distance(device, one.device)) for one in relatives]
+    few = len({one.system for one, _ in known if one.engine == engine_class}) < LEAST_SYSTEMS
+    asked = known if few else [pair for pair in known if pair[0].engine == engine_class]
+    return [_leaning(name, engine_class, asked) for name in GENERIC]
 
 
 def nearest(device: Device, engine_class: str, relatives: Iterable[Relative]) -> list[str]:
@@ -163,17 +165,15 @@ def nearest(device: Device, engine_class: str, relatives: Iterable[Relative]) ->
     return list(dict.fromkeys(one.system for one in order))
 
 
-def _leaning(name: str, device: Device, engine_class: str, relatives: list[Relative]) -> Prior:
+def _leaning(name: str, engine_class: str, relatives: list[tuple[Relative, float]]) -> Prior:
     generic = GENERIC[name]
     points, weights = [generic.centre], [GENERIC_SHARE / generic.width**2]
     closest = generic.width
-    few = len({one.system for one in relatives if one.engine == engine_class}) < LEAST_SYSTEMS
-    for one in relatives:
-        belief, away = one.beliefs.get(name), _software(name, engine_class, one.engine, few)
+    for one, apart in relatives:
+        belief, away = one.beliefs.get(name), _software(name, engine_class, one.engine)
         if belief is None or belief.data_share < LEAST_SHARE or away is None:
             continue
-        apart = SELF + distance(device, one.device) + away
-        between = SPREAD * generic.width * apart
+        between = SPREAD * generic.width * (apart + away)
         closest = min(closest, between)
         points.append(belief.point)
         weights.append(1.0 / (between**2 + belief.deviation**2))
@@ -184,12 +184,10 @@ def _leaning(name: str, device: Device, engine_class: str, relatives: list[Relat
     return Prior(name=name, centre=float(np.clip(centre, *_limits(name))), width=width)
 
 
-def _software(name: str, wanted: str, ran: str, few: bool) -> float | None:
+def _software(name: str, wanted: str, ran: str) -> float | None:
     """Distance that the engines add; None where one says nothing of the other."""
     if ran == wanted:
         return 0.0
-    if not few:
-        return None
     if engine(ran).family == engine(wanted).family:
         return OTHER_GENERATION
     return OTHER_ENGINE if name in HARDWARE or wanted not in ENGINES else None

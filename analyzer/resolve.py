@@ -162,7 +162,8 @@ def check_plan(plan: Plan, model: Model, system: System) -> None:
         raise ConfigError(f"ep={plan.ep} does not divide the {plan.tp} ranks of a replica")
     if plan.pp > len(model.layers):
         raise ConfigError(f"pp={plan.pp} is more than the {len(model.layers)} layers")
-    _check_heads(plan, model)
+    if not engine(plan.engine).pads_heads:
+        _check_heads(plan, model)
     _check_experts(plan, model)
     system.nodes_for(int(plan.devices))
 

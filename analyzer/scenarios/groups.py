@@ -68,6 +68,10 @@ def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibra
                 prefill=_under(name, pools.prefill, stated, asked.model),
                 decode=_under(name, pools.decode, stated, asked.model),
             )
+    basis = choose(asked.system, "" if not stated.engine.strip() else name, kind)
+    if not stated.engine.strip() and basis.calibration is not None:
+        name = basis.calibration.engine
+        asked = asked._replace(plan=_under(name, asked.plan, stated, asked.model))
     check_arithmetic(asked.plan, asked.model, asked.system)
     return Group(
         model=msgspec.structs.replace(asked.model, max_context=None),
@@ -76,7 +80,7 @@ def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibra
         plan=asked.plan,
         arrival=kind,
         rate_per_s=asked.arrival.rate_per_s,
-        basis=choose(asked.system, name, kind),
+        basis=basis,
         queues=engine(name).queues,
         pools=pools,
     )

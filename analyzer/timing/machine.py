@@ -22,6 +22,30 @@ TILE_ROWS = {"gpu": 128.0, "tpu": 128.0, "npu": 128.0, "soc": 32.0, "cpu": 16.0}
 """By kind of device."""
 
 
+GEMM_RATE = {
+    "fp32": "gemm_eff_32",
+    "tf32": "gemm_eff_32",
+    "bf16": "gemm_eff_16",
+    "fp16": "gemm_eff_16",
+    "fp8": "gemm_eff_8",
+    "int8": "gemm_eff_8",
+    "fp6": "gemm_eff_8",
+    "fp4": "gemm_eff_4",
+    "int4": "gemm_eff_4",
+}
+
+
+NATIVE_RATES = tuple(GEMM_RATE[name] for name in COMPUTE)
+
+
+def gemm_rate(system: System, dtype: str) -> str:
+    """The efficiency of linear layers in `dtype`: where a device has no 8-bit integers at all, they
+    are widened first, and the multiplication is as efficient as any in 16 bits."""
+    if dtype == "int8" and "int8" not in system.device.peak_flops:
+        return GEMM_RATE["fp16"]
+    return GEMM_RATE[dtype]
+
+
 class Machine(NamedTuple):
     """Peaks and links; FLOP/s are dense, bandwidths decimal bytes per second."""
 
@@ -42,6 +66,8 @@ class Machine(NamedTuple):
     """From the disk of a node, which its devices share; NaN where none is known."""
     matrix_vector: bool = False
     """One row alone runs through kernels of its own, which need no rows to be efficient."""
+    gemm_rates: tuple[str, ...] = NATIVE_RATES
+    """By index in COMPUTE, the rate that linear layers reach."""
 
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any
@@ -81,6 +107,7 @@ def machine(system: System) -> Machine:
         vector_flops=device.vector_peak,
         fabric=_fabric(system),
         tile_rows=TILE_ROWS[device.kind],
+        gemm_rates=tuple(gemm_rate(system, dtype) for dtype in COMPUTE),
         host_Bps=system.host_link.h2d_Bps if system.host_link else np.nan,
         disk_Bps=system.disk.read_Bps if system.disk else np.nan,
         matrix_vector=device.kind == "cpu",

@@ -15,23 +15,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.optable import COLLECTIVES, COMPUTE, KIND_INDEX, KINDS
+from analyzer.optable import COLLECTIVES, KIND_INDEX, KINDS
 from analyzer.timing.machine import Machine
 from analyzer.timing.rates import Rates
 
 Array = NDArray[np.float64]
 
-GEMM_RATE = {
-    "fp32": "gemm_eff_32",
-    "tf32": "gemm_eff_32",
-    "bf16": "gemm_eff_16",
-    "fp16": "gemm_eff_16",
-    "fp8": "gemm_eff_8",
-    "int8": "gemm_eff_8",
-    "fp6": "gemm_eff_8",
-    "fp4": "gemm_eff_4",
-    "int4": "gemm_eff_4",
-}
 _SHARP = 32.0
 TILES = ((1 / 2, 1.08), (1 / 4, 1.25), (1 / 8, 1.5))
 """Smaller tiles, as shares of the largest, and what a computed row costs in them."""
@@ -180,7 +169,7 @@ def _compute_s(
 ) -> Array:
     code = columns["compute"].astype(np.intp)
     peak = machine.peak_vector[code]
-    gemm_eff = np.asarray([getattr(rates, GEMM_RATE[name]) for name in COMPUTE])[code]
+    gemm_eff = np.asarray([getattr(rates, name) for name in machine.gemm_rates])[code]
     share = np.full(len(KINDS), rates.attention_eff)
     share[_GEMM], share[_GROUPED] = 1.0, rates.expert_eff
     linear = (kinds == _GEMM) | (kinds == _GROUPED)

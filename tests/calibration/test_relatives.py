@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from analyzer import calibrated
+from analyzer.basis import calibrated as calibrated_by
+from analyzer.basis import usual
 from analyzer.priors import GENERIC, Prior
 from analyzer.relatives import (
     Belief,
@@ -101,3 +103,23 @@ def test_an_unmeasured_system_is_answered_by_its_relatives(
     assert not wide.identified
     assert wide.low < wide.value < wide.high
     assert card.calibration.bands  # measured on systems that were left out
+
+
+def test_no_engine_means_the_vllm_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLUMBLINE_RATES", raising=False)
+    for system, arrival, expected in (
+        ("H100-SXM", "closed_loop", "vllm-v1"),
+        ("H100-SXM", "static", "vllm-v0"),  # no static batch of v1 was ever measured
+        ("RTX3090", "static", "unstated"),
+        ("A40", "static", "vllm-v1"),
+    ):
+        name, said = usual(load_system(system), arrival)
+        assert (name, said) == (expected, f"no engine is named: {expected} is taken")
+    assert usual(load_system("Gaudi2"), "static") == ("", "")
+    assert calibrated_by(load_system("Gaudi2")).calibration.engine == "optimum-habana"
+
+
+def test_ones_own_measurements_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(calibrated.FOLDER / "H100-SXM__tensorrt-llm-0.toml", tmp_path)
+    monkeypatch.setenv("PLUMBLINE_RATES", str(tmp_path))
+    assert usual(load_system("H100-SXM"), "static")[0] == "tensorrt-llm-0"

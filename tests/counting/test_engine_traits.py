@@ -7,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.counting import Layout, Segment, Step, count
+from analyzer.errors import ConfigError
 from analyzer.models_catalog import load
 from analyzer.phases import count_prefill, lay
 from analyzer.plan import Plan
+from analyzer.records import Scenario
+from analyzer.records_engine import engine_class
+from analyzer.resolve import question
 from analyzer.workload import Workload
 
 LLAMA = load("llama-3-8b")
@@ -40,3 +44,33 @@ def test_chunks_of_a_prompt_fill_a_pipeline(pp: int) -> None:
         assert alone == chunks
         # a pipeline of pp stages, each a pp-th of the work, is done after chunks + pp - 1 stages
         assert times(pp, 512.0 * chunks, overlap=True) == pytest.approx((chunks + pp - 1) / pp)
+
+
+def test_ranks_that_do_not_divide_the_heads_are_padded_only_where_the_engine_does() -> None:
+    asked = {"hardware": "Inferentia2", "gpus": 12, "tp": 24, "model": "llama-2-7b"}
+    lengths = {"input_tokens": 128.0, "output_tokens": 16.0}
+    padded = question(Scenario(engine="transformers-neuronx", **asked, **lengths))
+    assert padded.system.name == "Inferentia2-core"
+    whole = count_prefill(padded.laid, padded.workload)[0].tables[0]
+    core = [i for i, kind in enumerate(whole.kinds) if kind == "attention"]
+    # 32 heads on 24 ranks: two on the fullest
+    assert float(whole.groups[core].max()) == 2.0
+    with pytest.raises(ConfigError, match="tp=24 does not divide the 32 heads"):
+        question(Scenario(engine="vLLM", **asked, **lengths))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("transformers-neuronx", "neuron"),
+        ("OVMS (OpenVINO Model Server)", "openvino"),
+        ("Ollama", "llama.cpp"),
+        ("AutoGPTQ", "transformers"),
+        ("KTransformers", "ktransformers"),
+        ("TensorRT 10.2.0, CUDA 12.4", "tensorrt-llm-0"),
+        ("Nvidia TensorRT-LLM", "tensorrt-llm-1"),
+        ("vllm-gaudi", "vllm-v1"),
+    ],
+)
+def test_engines_are_known_by_loose_names(written: str, meant: str) -> None:
+    assert engine_class(written) == meant

@@ -60,7 +60,7 @@ def test_spellings_found_in_the_wild(spelling: str, name: str, weights: str | No
 
 @pytest.mark.parametrize(
     "spelling",
-    ["llama-9b", "Mistral-7B-v0.2", "gpt-4", "../secrets", "qwen", "opt", "-instruct", ""],
+    ["llama-9b", "Mistral-7B-v0.4", "gpt-4", "../secrets", "qwen", "opt", "-instruct", ""],
 )
 def test_unknown_names_are_errors_and_never_another_model(spelling: str) -> None:
     assert resolve(spelling) is None
