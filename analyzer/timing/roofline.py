@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.optable import COLLECTIVES, KIND_INDEX, KINDS
+from analyzer.optable import COLLECTIVES, COMPUTE, KIND_INDEX, KINDS
 from analyzer.timing.machine import Machine
 from analyzer.timing.rates import Rates
 
