@@ -24,7 +24,9 @@ from reports.commands.options import basis_of, declare_basis, declare_plan, plan
 from reports.web.fields import AUTO, RANKS
 from reports.web.state import Values
 
-_OURS: dict[str, Any] = {"arrival": "static", "tp": AUTO, "basis": "calibrated", "beams": 1}
+_OURS: dict[str, Any] = {
+    "arrival": "static", "tp": AUTO, "basis": "calibrated", "beams": 1, "cached": 0,
+}  # fmt: skip
 
 
 @cache
@@ -55,6 +57,7 @@ class Asked:
             input_tokens=filled["input"],
             output_tokens=filled["output"],
             beams=filled["beams"],
+            cached_tokens=filled["cached"],
         )
 
 
@@ -119,7 +122,7 @@ def command(values: Values, found: Answer) -> str:
     words = ["plumbline", "predict"]
     for name in ("model", "system", "batch", "input", "output"):
         words += [f"--{name}", str(filled[name])]
-    for name in ("beams", "tp", "pp", "dp", "ep", "weights", "kv", "engine", "arrival"):
+    for name in ("beams", "cached", "tp", "pp", "dp", "ep", "weights", "kv", "engine", "arrival"):
         if filled[name] not in (_unasked()[name], 1):
             words += [f"--{name}", str(filled[name])]
     if filled["basis"] != "calibrated":

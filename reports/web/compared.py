@@ -13,12 +13,12 @@ from analyzer.errors import InputError
 from analyzer.predict import predict
 from analyzer.systems_catalog import load_system
 from analyzer.units import show
+from analyzer.use_cases import USE_CASES, UseCase
 from reports.web.asking import Asked, ask, settle_ranks
 from reports.web.figure import Figure, Rule, figure
 from reports.web.predicted import count
 from reports.web.state import Values
 from reports.web.technologies import TECHNOLOGIES, changed
-from reports.web.usecases import USE_CASES
 
 
 class Entry(NamedTuple):
@@ -49,8 +49,17 @@ def _entry(name: str, asked: Callable[[], Answer], measured: bool) -> Entry:
 def _use_cases(values: Values) -> Iterator[Question]:
     for name in values["cases"]:
         case = USE_CASES[name]
-        lengths = {"input": case.input_tokens, "output": case.output_tokens, "beams": case.beams}
-        yield case.title, _asking({**values, **lengths}), True
+        yield case.name, _asking({**values, **lengths(case)}), True
+
+
+def lengths(case: UseCase) -> Values:
+    """A use case in the words of a page's state."""
+    return {
+        "input": case.input_tokens,
+        "output": case.output_tokens,
+        "beams": case.beams,
+        "cached": case.cached_tokens,
+    }
 
 
 def _models(values: Values) -> Iterator[Question]:

@@ -54,6 +54,8 @@ class Figure(NamedTuple):
     log_x: bool = False
     log_y: bool = False
     stacked: bool = False
+    overlaid: bool = False
+    """Bars of one category on one line: what goes left and what goes right of zero."""
     rules: tuple[Rule, ...] = ()
     caption: str = ""
 

@@ -66,4 +66,5 @@ def refuse(why: str) -> None:
 
 def html(text: str) -> None:
     """Markup made by markup.py, in which every text is escaped."""
-    st.html(text)
+    if text:
+        st.html(text)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+from analyzer.use_cases import USE_CASES
 from reports.web import compared, fields, markup
 from reports.web.draw import draw, side_by_side
 from reports.web.frame import complain, html
 from reports.web.state import Choice, Field, Real, Several, Values, Whole
 from reports.web.technologies import TECHNOLOGIES
-from reports.web.usecases import USE_CASES
 from reports.web.widgets import read, settle, widgets
 
 PAGE = "compare"
@@ -17,7 +17,7 @@ MOST = 10
 BY = Choice("by", "Compare", "use cases", lambda: tuple(compared.KINDS))
 CASES = Several(
     "cases", "Use cases",
-    ("chat", "question-answering", "summarization", "code-generation"),
+    ("chat", "qa", "rag", "summarization", "code"),
     lambda: tuple(USE_CASES), MOST,
 )  # fmt: skip
 MODELS = Several(

@@ -15,5 +15,8 @@ class Page(NamedTuple):
 PAGES: dict[str, Page] = {
     "predict": Page("Predict", "reports.web.page_predict"),
     "compare": Page("Compare", "reports.web.page_compare"),
+    "plan": Page("Plan under an SLO", "reports.web.page_plan"),
+    "serve": Page("Serve", "reports.web.page_serve"),
+    "require": Page("Requirements and sensitivity", "reports.web.page_require"),
     "validation": Page("Validation", "reports.web.page_validation"),
 }

@@ -7,9 +7,9 @@ from typing import Any
 
 from analyzer.answer import Answer
 from analyzer.basis import BANDED_BY
+from analyzer.use_cases import USE_CASES
 from reports.web import compared
 from reports.web.technologies import TECHNOLOGIES
-from reports.web.usecases import USE_CASES
 
 MODELS = (
     "llama-3.2-3b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "mistral-nemo-12b",
@@ -40,7 +40,14 @@ def comparison(
         "systems": systems,
         "base": BASE,
         "batches": BATCHES,
-        "cases": {name: case._asdict() for name, case in USE_CASES.items()},
+        "cases": {
+            name: {
+                "title": name,
+                "input_tokens": case.input_tokens,
+                "output_tokens": case.output_tokens,
+            }
+            for name, case in USE_CASES.items()
+        },
         "parts": {name: [part.title, part.source] for name, part in TECHNOLOGIES.items()},
     }
 
@@ -49,8 +56,7 @@ def _of_model(model: str, systems: tuple[str, ...]) -> Iterator[list[Any]]:
     for name, case in USE_CASES.items():
         for batch in BATCHES:
             values = {
-                "model": model, "batch": batch, "input": case.input_tokens,
-                "output": case.output_tokens, "beams": case.beams, "system": BASE,
+                "model": model, "batch": batch, **compared.lengths(case), "system": BASE,
                 "systems": systems, "technologies": tuple(TECHNOLOGIES), "stacks": 5,
             }  # fmt: skip
             place = (name, batch)

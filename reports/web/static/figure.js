@@ -182,7 +182,8 @@ function drawBars(svg, spec, data, width, top) {
   }
   for (const rule of spec.rules) reach.push(rule.value);
   const labels = spec.stacked ? 10 : 74;
-  const across = scale(spec.log_x ? reach.filter((each) => each > 0) : reach, left, width - labels, spec.log_x, true);
+  const from = left + (spec.overlaid && reach.some((each) => each < 0) ? 58 : 0);
+  const across = scale(spec.log_x ? reach.filter((each) => each > 0) : reach, from, width - labels, spec.log_x, true);
   const thick = spec.stacked ? 22 : 14;
   let y = top;
   const marks = [];
@@ -191,7 +192,8 @@ function drawBars(svg, spec, data, width, top) {
     if (above) { small(svg, 0, y + 11, cut(name, width), "start", { "fill-opacity": 1 }); y += LINE; }
     const start = y;
     let base = 0;
-    for (const row of rows) {
+    for (const [count, row] of rows.entries()) {
+      if (spec.overlaid && count) y = start;
       const value = cell(row, spec.x);
       const from = spec.log_x ? across.at(across.low) : across.at(base);
       const to = spec.log_x ? across.at(value) : across.at(base + value);
@@ -205,7 +207,10 @@ function drawBars(svg, spec, data, width, top) {
         element("path", { d: `M${across.at(low)} ${middle}H${across.at(high)}M${across.at(low)} ${middle - 4}v8M${across.at(high)} ${middle - 4}v8`, stroke: "currentColor", "stroke-opacity": 0.7, fill: "none" }, whiskers);
         end = Math.max(end, across.at(high));
       }
-      small(svg, end + 5, y + thick - 3, shown(value, unit), "start", { "fill-opacity": 0.95 });
+      // An overlaid bar to the left says its value on its left, where the other's does not stand.
+      const leftward = spec.overlaid && value < 0;
+      small(svg, leftward ? Math.min(from, to) - 5 : end + 5, y + thick - 3, shown(value, unit),
+        leftward ? "end" : "start", { "fill-opacity": 0.95 });
       y += thick + 3;
     }
     if (spec.stacked || !rows.length) {
@@ -257,7 +262,7 @@ function drawPlane(svg, spec, data, width, top) {
   grid(svg, gutter, top + tall, right, top + tall, true);
   grid(svg, gutter, top, gutter, top + tall, true);
   small(svg, right, top + tall + 32, column(spec.x).title, "end");
-  small(svg, gutter + 4, top + 11, `↑ ${column(spec.y).title}`, "start");
+  small(svg, gutter - 6, top - 7, `↑ ${column(spec.y).title}`, "start");
   if (parity) drawBands(svg, across, up);
   const marks = rows.map((row) => ({ x: across.at(cell(row, spec.x)), y: up.at(cell(row, spec.y)), row }))
     .filter((mark) => Number.isFinite(mark.x) && Number.isFinite(mark.y));
@@ -312,7 +317,7 @@ function drawRule(svg, rule, across, up, gutter, right, top, tall) {
     const x = across.at(rule.value);
     element("line", { x1: x, x2: x, y1: top, y2: top + tall, ...ink }, svg);
     const ends = x > (gutter + right) / 2;
-    small(svg, x + (ends ? -5 : 5), top + 26, rule.label, ends ? "end" : "start", words);
+    small(svg, x + (ends ? -5 : 5), top + 14, rule.label, ends ? "end" : "start", words);
   } else {
     const y = up.at(rule.value);
     element("line", { x1: gutter, x2: right, y1: y, y2: y, ...ink }, svg);
@@ -323,7 +328,8 @@ function drawRule(svg, rule, across, up, gutter, right, top, tall) {
 function render(spec, width) {
   const svg = element("svg", { xmlns: NAMESPACE, width, role: "img", "aria-label": spec.title, "font-family": font });
   const data = read(spec);
-  const top = heading(svg, spec, data, width) + (spec.mark === "bar" && spec.rules.length ? 16 : 2);
+  const above = spec.mark !== "bar" || spec.rules.length ? 16 : 2;
+  const top = heading(svg, spec, data, width) + above;
   const drawn = (spec.mark === "bar" ? drawBars : drawPlane)(svg, spec, data, width, top);
   svg.setAttribute("height", drawn.height);
   svg.setAttribute("viewBox", `0 0 ${width} ${drawn.height}`);

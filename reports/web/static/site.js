@@ -78,7 +78,7 @@ function table(heads, rows, texts) {
 function drawn(spec) {
   const place = node("div", "");
   queueMicrotask(() => mount(place, { low: "", high: "", color: "", log_x: false, log_y: false,
-    stacked: false, rules: [], caption: "", ...spec }));
+    stacked: false, overlaid: false, rules: [], caption: "", ...spec }));
   return place;
 }
 
