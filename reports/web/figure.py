@@ -48,6 +48,8 @@ class Figure(NamedTuple):
     y: str
     color: str = ""
     """Column that tells series, or kinds of bar, apart."""
+    strong: str = ""
+    """The one series that must not be overlooked."""
     low: str = ""
     high: str = ""
     """Columns of an interval: around x of bars, around y of lines."""

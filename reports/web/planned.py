@@ -58,7 +58,7 @@ def front(found: Found) -> Figure:
     best, edge = found.best(), set(found.front().tolist())
     rows = [
         (
-            "the front" if at in edge else "keeps the promise" if found.keeps[at] else "does not",
+            "the front" if at in edge else "keeps the promise" if found.keeps[at] else "breaks it",
             float(columns.tok_s_per_user[at]), float(columns.tok_s_per_device[at]),
             found.system(at).name, _cut(found, at), float(columns.batch[at]),
             float(columns.ttft_s[at]), float(columns.tpot_s[at]),
@@ -67,7 +67,7 @@ def front(found: Found) -> Figure:
     ]  # fmt: skip
     if best is not None:
         rows.append(("the best", *rows_of(found, best)))
-    order = {"does not": 0, "keeps the promise": 1, "the front": 2, "the best": 3}
+    order = {"breaks it": 0, "keeps the promise": 1, "the front": 2, "the best": 3}
     rows.sort(key=lambda row: order[row[0]])
     promised = question_.slo.tpot_s
     return figure(
@@ -84,6 +84,7 @@ def front(found: Found) -> Figure:
         x="user",
         y="device",
         color="kind",
+        strong="the best",
         log_x=True,
         log_y=True,
         rules=(Rule("x", 1.0 / promised, "promised"),) if promised else (),
@@ -131,7 +132,7 @@ def best(found: Found) -> list[tuple[str, ...]]:
     """The best plans as a table; ties within the interval are called ties."""
     ties = found.ties()
     tied = set() if ties is None else set(ties.tolist())
-    made = []
+    made: list[tuple[str, ...]] = []
     for place, at in enumerate(found.ranked(BEST)):
         row = found.row(at)
         usd = row.usd_per_million

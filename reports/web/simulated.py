@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzer.serving import Cluster, Distribution, RequestTimes, SimOptions, SimResult, StepTimer
+from analyzer.serving import Distribution, RequestTimes, SimOptions, SimResult, StepTimer
+from analyzer.serving.cluster import Cluster
 from analyzer.serving.result import Collector, gather
 from analyzer.units import show
 from reports.web.figure import Figure, Rule, figure

@@ -30,6 +30,19 @@ const up = document.querySelector('[data-testid="stNumberInputStepUp"]');
 if (up) up.click();
 return Boolean(up);
 """
+SUBMIT = """
+const wanted = arguments[0];
+const label = [...document.querySelectorAll('[data-testid="stNumberInput"]')]
+  .find((each) => each.textContent.includes("Requests to simulate"));
+if (!label) return false;
+const field = label.querySelector("input");
+const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+set.call(field, wanted);
+field.dispatchEvent(new Event("input", { bubbles: true }));
+field.dispatchEvent(new Event("focusout", { bubbles: true }));
+document.querySelector('[data-testid="stFormSubmitButton"] button').click();
+return true;
+"""
 CURVE = "Time per output token as the batch grows"
 
 
@@ -110,6 +123,20 @@ def test_a_widget_changes_the_answer_and_the_address(desktop, port) -> None:
     chromium.wait_for(lambda: desktop.execute_script(STEP_UP))
     chromium.wait_for(lambda: "9 sequences at once" in text(desktop))
     chromium.wait_for(lambda: "batch=9" in desktop.current_url)
+
+
+def test_a_form_is_submitted(desktop, port) -> None:
+    go(desktop, port, "serve?requests=50")
+    chromium.wait_for(lambda: "50 ended" in text(desktop))
+    assert chromium.wait_for(lambda: desktop.execute_script(SUBMIT, "60"))
+    chromium.wait_for(lambda: "60 ended" in text(desktop))
+    assert "requests=60" in desktop.current_url
+
+
+def test_a_promise_that_no_plan_keeps_is_a_sentence(desktop, port) -> None:
+    go(desktop, port, "plan?tpot_ms=0.01")
+    chromium.wait_for(lambda: "plans keeps promise and budget" in text(desktop))
+    assert "Traceback" not in text(desktop)
 
 
 def test_a_figure_is_saved_as_it_is(desktop, port, downloads) -> None:

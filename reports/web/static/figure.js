@@ -291,10 +291,11 @@ function drawSeries(svg, spec, data, group, up, count) {
     element("path", { d: `M${path}`, fill: "none", stroke: ink, "stroke-width": 2, "stroke-linejoin": "round" }, svg);
     if (group.length > 40) return;
   }
-  const size = count > 400 ? 4 : count > 60 ? 5.5 : 8;
+  const strong = spec.strong && String(cell(group[0].row, spec.color)) === spec.strong;
+  const size = strong ? 12 : count > 400 ? 4 : count > 60 ? 5.5 : 8;
   const dots = group.map((mark) => `M${mark.x.toFixed(1)} ${mark.y.toFixed(1)}h0`).join("");
   element("path", { d: dots, stroke: ink, "stroke-width": size, "stroke-linecap": "round",
-    "stroke-opacity": count > 400 ? 0.5 : 0.85, fill: "none" }, svg);
+    "stroke-opacity": strong ? 1 : count > 400 ? 0.5 : 0.85, fill: "none" }, svg);
 }
 
 function drawBands(svg, across, up) {

@@ -77,7 +77,7 @@ function table(heads, rows, texts) {
 
 function drawn(spec) {
   const place = node("div", "");
-  queueMicrotask(() => mount(place, { low: "", high: "", color: "", log_x: false, log_y: false,
+  queueMicrotask(() => mount(place, { low: "", high: "", color: "", strong: "", log_x: false, log_y: false,
     stacked: false, overlaid: false, rules: [], caption: "", ...spec }));
   return place;
 }
