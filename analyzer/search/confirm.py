@@ -10,14 +10,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from analyzer import plan as plans
 from analyzer.engines import engine
-from analyzer.phases import lay
+from analyzer.errors import CapacityError, ConfigError
 from analyzer.search.found import Found
-from analyzer.serving import EngineOptions, SimOptions, SimResult, Speculation, simulate
-from analyzer.serving.steps import kv_blocks, step_timer
+from analyzer.serving import SimOptions, SimResult, simulate
+from analyzer.serving.deployment import Limits, deploy
 from analyzer.serving.timers import StepTimer
-from analyzer.timing.machine import machine
 from analyzer.workload import SLO
 from analyzer.workload_arrivals import ClosedLoop, Fixed, Load
 
@@ -45,37 +43,36 @@ def confirm(found: Found, rows: list[int], share: float = 0.9) -> list[Confirmed
 
 
 def _one(found: Found, row: int, share: float) -> Confirmed:
-    plan = found.plan(row)
     if found.columns.prefill[row] >= 0:
         return Confirmed(row, None, "disaggregated workers are not simulated here", None)
-    if plan.pp > 1 or plan.offload is not None or plan.attention_dp > 1:
-        lacks = "pipelines" if plan.pp > 1 else "offloading" if plan.offload else "attention_dp"
-        return Confirmed(row, None, f"the simulator does not know {lacks}", None)
-    result = simulate(*_deployment(found, row))
+    try:
+        options, timer = _simulation(found, row)
+    except (CapacityError, ConfigError) as error:
+        return Confirmed(row, None, str(error), None)
+    result = simulate(options, timer)
     promised = found.question.slo != SLO()
     kept = None if result.attainment is None or not promised else result.attainment >= share
     return Confirmed(row, result, "", kept)
 
 
-def _deployment(found: Found, row: int) -> tuple[SimOptions, StepTimer]:
+def _simulation(found: Found, row: int) -> tuple[SimOptions, StepTimer]:
+    """One replica with the plan's own limits, and the load that the search had in mind."""
     question = found.question
     system, basis = question.offers[int(found.columns.offer[row])]
     plan = msgspec.structs.replace(found.plan(row), dp=1)
-    kind = engine(plan.engine)
+    if plan.offload is not None:
+        raise ConfigError("the simulator does not know offloading")
+    kind, batch = engine(plan.engine), int(found.columns.batch[row])
     drafts = plan.speculation.tokens if plan.speculation else 0
-    at_once = min(int(found.columns.batch[row]), int(kind.max_sequences))
-    rough = EngineOptions(
-        kv_blocks=1,
+    at_once = min(batch, int(kind.max_sequences))
+    limits = Limits(
         max_sequences=at_once,
         max_batched_tokens=max(plan.chunk_tokens or MOST_TOKENS, at_once * (1 + drafts)),
         max_model_tokens=question.input_tokens + question.output_tokens,
+        memory_share=kind.memory_share,
         prefix_caching=False,
-        speculation=_drafts(plan.speculation),
     )
-    laid, on = lay(question.model, plan), machine(system)
-    blocks = kv_blocks(laid, on.memory_B, kind.memory_share, rough)
-    serving = msgspec.structs.replace(rough, kv_blocks=blocks)
-    batch = int(found.columns.batch[row])
+    held = deploy(question.model, system, plan, basis, limits)
     load = Load(
         arrivals=ClosedLoop(concurrency=batch),
         input_tokens=Fixed(tokens=question.input_tokens),
@@ -83,11 +80,5 @@ def _deployment(found: Found, row: int) -> tuple[SimOptions, StepTimer]:
         requests=max(ROUNDS * batch, FEWEST),
         seed=row,
     )
-    options = SimOptions(load=load, engine=serving, slo=question.slo)
-    return options, step_timer(laid, on, basis.rates, serving)
-
-
-def _drafts(planned: plans.Speculation | None) -> Speculation | None:
-    if planned is None:
-        return None
-    return Speculation(tokens=planned.tokens, acceptance=planned.acceptance)
+    options = SimOptions(load=load, engine=held.engine, replicas=held.replicas, slo=question.slo)
+    return options, held.timer

@@ -44,6 +44,8 @@ class Columns(NamedTuple):
     running: Array
     memory_B: Array
     """Of the fullest device; NaN for disaggregated rows, whose workers differ."""
+    busy: Array
+    """Share of the time that reading prompts alone takes, under a steady load."""
     J_per_token: Array
     usd_per_million: Array
     offloaded: NDArray[np.bool_]
@@ -142,6 +144,7 @@ def _columns(
         requests_per_s=flat(tok_s / question.output_tokens),
         running=flat(found.running),
         memory_B=flat(found.memory.total_B),
+        busy=flat(_busy(question, structure, found, tok_s / question.output_tokens)),
         J_per_token=flat(found.energy_J_per_token),
         usd_per_million=flat(found.usd_per_million_tokens),
         offloaded=whole(structure.plan.offload is not None).astype(np.bool_),
@@ -149,6 +152,14 @@ def _columns(
         prefill_workers=whole(0),
         decode_workers=whole(1),
     )
+
+
+def _busy(question: Question, structure: Structure, found: Prediction, rate: Any) -> Any:
+    """Device time of a prompt times prompts per second; pipelined stages work side by side."""
+    if question.arrival == "static":
+        return 0.0
+    at_once = structure.plan.pp if structure.plan.micro_batches != 1 else 1
+    return rate * (found.prefill.device_s + found.prefill.fetch_s) / at_once
 
 
 def joined(parts: list[Columns]) -> Columns:

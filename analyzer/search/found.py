@@ -147,7 +147,7 @@ class Found(NamedTuple):
 
         Of all systems, or of one offer alone.
         """
-        fits = (self.judged.failed & (BIT["memory"] | BIT["devices"])) == 0
+        fits = (self.judged.failed & (BIT["memory"] | BIT["devices"] | BIT["busy"])) == 0
         if offer is not None:
             fits = fits & (self.columns.offer == offer)
         return front(self.columns.tok_s_per_user, self.columns.tok_s_per_device, fits)
@@ -191,6 +191,8 @@ class Found(NamedTuple):
         if name == "memory":
             needs, has = float(columns.memory_B[row]), system.device.memory_B
             return f"needs {needs / 1e9:.1f} GB per device of {has / 1e9:.1f} GB"
+        if name == "busy":
+            return f"reading prompts alone would take {columns.busy[row]:.0%} of the time"
         devices = int(columns.devices[row]) * int(self.judged.replicas[row])
         return f"{devices} {system.name}: {next(r.meaning for r in REASONS if r.name == name)}"
 

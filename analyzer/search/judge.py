@@ -22,6 +22,7 @@ class Reason(NamedTuple):
 
 REASONS: tuple[Reason, ...] = (
     Reason("memory", "weights, cache and activations do not fit a device"),
+    Reason("busy", "prompts would come faster than the devices can read them"),
     Reason("devices", "one replica, or the load's replicas, need more devices than the budget"),
     Reason("cost", "they cost more per hour than the budget"),
     Reason("power", "they draw more power than the budget"),
@@ -45,7 +46,9 @@ class Judged(NamedTuple):
 def judge(question: Question, columns: Columns) -> Judged:
     """Hold every plan against the promises and the budget."""
     failed = np.where(np.isnan(columns.e2e_s), BIT["memory"], 0)
-    fits = failed == 0
+    # A fitted share of interference may promise more than the devices' time: nobody can keep that.
+    failed = np.where(columns.busy > 1.0, BIT["busy"], failed)
+    fits = ~np.isnan(columns.e2e_s)
     allowed = _allowed(question, columns)
     most = np.minimum.reduce(list(allowed.values()))
     if question.requests_per_s is None:

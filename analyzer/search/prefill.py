@@ -239,6 +239,7 @@ def _pair_rows(
         requests_per_s=rate,
         running=writers.running[kept] * writing,
         memory_B=np.full(len(kept), np.nan),
+        busy=np.zeros(len(kept)),
         J_per_token=power / (rate * tokens) * np.ones(len(kept)),
         usd_per_million=price / 3600.0 / (rate * tokens) * 1e6 * np.ones(len(kept)),
         offloaded=np.zeros(len(kept), dtype=np.bool_),
@@ -250,4 +251,4 @@ def _pair_rows(
 
 def _none() -> Columns:
     whole = np.zeros(0, dtype=np.int64)
-    return Columns(*(whole,) * 3, *(np.zeros(0),) * 11, whole.astype(np.bool_), *(whole,) * 3)
+    return Columns(*(whole,) * 3, *(np.zeros(0),) * 12, whole.astype(np.bool_), *(whole,) * 3)

@@ -73,3 +73,31 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_search_offload_takes_the_rates_that_were_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    words = ["profile", "offload", "--model", str(tmp_path), "--random-weights"]
+    words += ["--percent", "0", "100", "0", "100", "100", "0", "--prompt-len", "8", "--no-overlap"]
+    words += ["--gen-len", "4", "--gpu-batch-size", "2", "--dtype", "float32", "--device", "cpu"]
+    assert main([*words, "--offload-dir", str(tmp_path / "o"), "--json"]) == 0
+    store = tmp_path / "measured.jsonl"
+    store.write_text(capsys.readouterr().out.splitlines()[-1] + "\n")
+    search = ["search", "--offload", "--model", str(tmp_path), "--system", "RTX4090"]
+    search += ["--host-gb", "1", "--disk-gb", "0", "--prompt-len", "8", "--gen-len", "4"]
+    assert main([*search, "--json"]) == 0
+    assumed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert assumed["measured_rates"] == []
+    assert main([*search, "--store", str(store), "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"h2d_Bps", "hbm_Bps"} <= set(measured["measured_rates"])
+    assert measured["policies"][0]["tok_s"] != assumed["policies"][0]["tok_s"]
+    assert main([*search, "--store", str(store)]) == 0
+    assert "measured on this machine: " in capsys.readouterr().out
+    assert main([*search]) == 0
+    assert "uncalibrated" in capsys.readouterr().out
+    store.write_text("{}\n")
+    assert main([*search, "--store", str(store)]) == 2
+    assert "measured.jsonl" in capsys.readouterr().err

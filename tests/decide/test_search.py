@@ -64,6 +64,9 @@ def brute(asked: Question, found: Found) -> tuple[float, set[tuple[object, ...]]
             ]
             if any(late) or math.isnan(float(one.e2e_s)):
                 continue
+            read_s = float(one.prefill.device_s) + float(np.asarray(one.prefill.fetch_s))
+            if asked.arrival != "static" and batch / float(one.e2e_s) * read_s > plan.pp:
+                continue
             rate = batch * asked.output_tokens / float(one.e2e_s) / (ranks.tp * plan.pp)
             kept.add((repr(structure.plan), ranks, batch))
             best = max(best, rate)
@@ -132,6 +135,19 @@ def test_each_loser_has_a_reason_that_its_figures_show() -> None:
             assert "promised" in said or "needs" in said
         else:
             assert "best" in said
+
+
+def test_nobody_reads_more_prompts_than_there_is_time_for() -> None:
+    """A fit may find that prompts hardly delay answers; they still take the devices' time."""
+    rates = basis.uncalibrated().rates.with_values(interference=0.1)
+    offers = (Offer(load_system("H100-SXM"), basis.uncalibrated()._replace(rates=rates)),)
+    asked = question(offers=offers, slo=SLO(), space=Space(tp=(4,), pp=(1,), batch=(8, 512)))
+    found = search(asked)
+    busy = found.columns.busy
+    assert busy[1] > 1.0 > busy[0]
+    assert found.keeps.tolist() == [True, False]
+    assert "of the time" in found.why(1)
+    assert 1 not in found.front()
 
 
 def test_budgets_bind_and_say_so() -> None:
@@ -234,7 +250,7 @@ def test_the_simulator_serves_the_best_plan() -> None:
     piped = search(question(space=Space(pp=(2,), batch=(4,)), slo=SLO()))
     (refused,) = confirm(piped, piped.ranked(1))
     assert refused.result is None
-    assert "pipelines" in refused.problem
+    assert "pipeline" in refused.problem
 
 
 def test_fewest_devices_are_those_of_a_hand_calculation() -> None:
