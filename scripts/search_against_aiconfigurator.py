@@ -22,7 +22,7 @@ import warnings
 from typing import Any, NamedTuple
 
 ISL, OSL, DEVICES = 4000, 500, 8
-BATCHES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+BATCHES = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 LAYOUTS = 3
 """Of ours, tried in its database."""
 
@@ -227,7 +227,9 @@ def judged(request: dict[str, Any], layout: dict[str, Any]) -> dict[str, Any]:
             if best["tok_s_per_device"] is None:
                 best["problem"] = f"{type(error).__name__}: {error}".splitlines()[0][:120]
             continue
-        if one.ttft > request["ttft_ms"] or one.tpot > request["tpot_ms"]:
+        if one.tpot > request["tpot_ms"]:
+            break  # larger batches are slower still
+        if one.ttft > request["ttft_ms"]:
             continue
         whole_s = (one.ttft + (OSL - 1) * one.tpot) / 1e3
         rate = batch * groups * (OSL - 1) / whole_s / (tp * ranks["pp"])

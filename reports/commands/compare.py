@@ -17,8 +17,7 @@ import msgspec
 
 from analyzer.errors import ConfigError
 from analyzer.models_catalog import load as load_model
-from analyzer.systems_catalog import load_system
-from reports.commands.options import basis_of, declare_basis, declare_plan, plan_of
+from reports.commands.options import basis_of, declare_basis, declare_plan, plan_of, system_of
 from reports.commands.sweep_axes import axis
 from reports.console import show, write, write_json
 
@@ -87,7 +86,8 @@ def cases(options: Namespace) -> list[Case]:
     }
     listed = []
     for one in _together(columns):
-        model, system = load_model(one["model"].strip()), load_system(one["system"].strip())
+        model = load_model(one["model"].strip())
+        system, _ = system_of(Namespace(system=one["system"].strip()))
         given = Namespace(**{**vars(options), "tp": one["tp"]})
         load = _load(options, one["use_case"].strip())
         words = (model.name, system.name, f"tp{one['tp']}", one["use_case"])

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from analyzer.errors import ConfigError
 from analyzer.models_catalog import load as load_model
 from analyzer.systems_catalog import load_system
-from reports.commands.options import basis_of, declare_basis, declare_plan, plan_of
+from reports.commands.options import basis_of, declare_basis, declare_plan, plan_of, system_of
 from reports.console import show, write, write_json
 
 if TYPE_CHECKING:
     from analyzer.basis import Basis
     from analyzer.requirements import Need, Required
+    from analyzer.system import System
     from analyzer.workload import Workload
 
 LIKE = "H100-SXM"
@@ -57,10 +58,10 @@ def run(options: Namespace) -> None:
     if not options.model:
         raise ConfigError("--model is missing")
     model = load_model(options.model)
-    like = load_system(options.system or LIKE)
+    like, _ = system_of(Namespace(system=options.system or LIKE))
     load = _load(options)
     plan = plan_of(options, model)
-    found = require(model, plan, load, _basis(options), like, options.arrival)
+    found = require(model, plan, load, _basis(options, like), like, options.arrival)
     against = [load_system(name.strip()) for name in (options.against or "").split(",") if name]
     shares = {system.name: found.share(system) for system in against}
     if options.toml:
@@ -71,13 +72,13 @@ def run(options: Namespace) -> None:
     _tell(found, shares)
 
 
-def _basis(options: Namespace) -> Basis:
+def _basis(options: Namespace, like: System) -> Basis:
     from analyzer import basis
 
     named = (options.system_eff, options.ideal, options.uncalibrated, options.rates)
     if options.system is None and not any(named):
         return basis.uncalibrated()
-    return basis_of(options, load_system(options.system or LIKE), options.arrival)
+    return basis_of(options, like, options.arrival)
 
 
 def _load(options: Namespace) -> Workload:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import ConfigError
 from analyzer.models_catalog import load as load_model
-from analyzer.systems_catalog import load_system
 from reports.commands import search_offload
-from reports.commands.options import basis_of, declare_basis, engine_of
+from reports.commands.options import basis_of, declare_basis, engine_of, system_of
 from reports.commands.search_offload import MEANT_FOR_OFFLOAD
 from reports.commands.sweep_axes import axis
 
@@ -166,7 +165,8 @@ def question_of(options: Namespace) -> Question:
     for name in ("model", "system"):
         if not getattr(options, name):
             raise ConfigError(f"--{name} is missing")
-    systems = [load_system(name.strip()) for name in options.system.split(",") if name.strip()]
+    named = [name.strip() for name in options.system.split(",") if name.strip()]
+    systems = [system_of(Namespace(system=name))[0] for name in named]
     offers = tuple(Offer(s, basis_of(options, s, options.arrival)) for s in systems)
     power = None if options.power_kw is None else options.power_kw * 1e3
     lengths, slo = _work(options)

@@ -108,6 +108,18 @@ def test_every_layout_is_legal_and_none_is_missing() -> None:
     assert listed == legal
 
 
+def test_leaders_are_the_best_batch_of_each_layout() -> None:
+    found = search(CASES["dense"])
+    leaders = found.leaders(99)
+    assert leaders[0] == found.best()
+    places = [(found.columns.structure[row], found.columns.layout[row]) for row in leaders]
+    assert len(set(places)) == len(places)
+    for row, place in zip(leaders, places, strict=True):
+        own = found.keeps & (found.columns.structure == place[0])
+        own &= found.columns.layout == place[1]
+        assert found.columns.tok_s_per_device[row] == found.columns.tok_s_per_device[own].max()
+
+
 def test_replicas_run_as_one_does() -> None:
     """What is said of one replica holds of all: the same latencies, and their rates add up."""
     space = Space(tp=(4,), pp=(1,), batch=(8,))
