@@ -17,11 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.model import Attention, DenseFFN
+from analyzer.records import Record
 from analyzer.records_codec import record_id
 from analyzer.strict_csv import TableSource, read_csv_rows
+from calibration.collect import collect
 from calibration.peers import Answer, Asked, peer
-from calibration.problem import METRICS, Case
-from calibration.scored import Scored
+from calibration.problem import METRICS, Case, predict
+from calibration.rounds import Progress, first_round
+from calibration.scored import OURS, OURS_OUT, Scored, without_calibration
 
 Array = NDArray[np.float64]
 
@@ -53,6 +56,34 @@ def sample(scored: Sequence[Scored], most: int = MOST_ROWS) -> list[Place]:
         chosen += [hand[depth] for hand in hands if len(hand) > depth]
         depth += 1
     return chosen[:most]
+
+
+def contestable(records: Iterable[Record]) -> list[Scored]:
+    """Groups that the sample may draw from, not predicted yet."""
+    groups = collect(records).groups
+    found = [Scored(key, group, {}) for key, group in sorted(groups.items())]
+    return [one for one in found if _models(_hand(one, 0)) >= LEAST_MODELS]
+
+
+def fitted_without_each_model(
+    drawn: Sequence[Scored], progress: Progress | None = None
+) -> list[Scored]:
+    """Every way's predictions, ours by fits that never saw the model.
+
+    Such groups have models enough of their own to be fitted with generic priors, so nothing else
+    of the corpus needs to be fitted.
+    """
+    fitted = first_round({one.key: one.group for one in drawn}, progress)
+    return [
+        one._replace(
+            predicted=without_calibration(one.group.problem)
+            | {
+                OURS: predict(one.group.problem, fitted[one.key].fit.rates),
+                OURS_OUT: fitted[one.key].held_out.predicted,
+            }
+        )
+        for one in drawn
+    ]
 
 
 def _hand(one: Scored, index: int) -> list[Place]:

@@ -66,7 +66,16 @@ def score_all(found: Everything, ranges: bool = True) -> list[Scored]:
 
 
 def _ways(found: Everything, key: Key, group: Group) -> dict[str, Array]:
-    problem, done = group.problem, found.fitted[key]
+    done = found.fitted[key]
+    return without_calibration(group.problem) | {
+        OURS: predict(group.problem, done.fit.rates),
+        OURS_OUT: done.held_out.predicted,
+        UNSEEN: found.unseen[key],
+    }
+
+
+def without_calibration(problem: Problem) -> dict[str, Array]:
+    """What anybody could predict without one."""
     factor = OneFactor(problem)
     copied, scaled = nearest(problem)
     return {
@@ -76,9 +85,6 @@ def _ways(found: Everything, key: Key, group: Group) -> dict[str, Array]:
         FACTOR_OUT: factor.held_out(),
         COPIED: copied,
         SCALED: scaled,
-        OURS: predict(problem, done.fit.rates),
-        OURS_OUT: done.held_out.predicted,
-        UNSEEN: found.unseen[key],
     }
 
 

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "replay": Command("reports.commands.replay", "measurements in, predictions and figures out"),
     "calibrate": Command("reports.commands.calibrate", "fit rates to measurements"),
     "validate": Command("reports.commands.validate", "the error report, or its check"),
+    "bakeoff": Command("reports.commands.bakeoff", "other predictors on the same rows"),
     "profile": Command("reports.commands.profile", "measure this machine"),
     "simulate": Command("reports.commands.simulate", "a server under a load, request by request"),
     "web": Command("reports.commands.web", "pages in the browser, or as files"),

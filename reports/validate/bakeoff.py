@@ -157,15 +157,17 @@ class BakeoffOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     most: int = MOST_ROWS
 
 
-def run_bakeoff(options: BakeoffOptions, scored: Sequence[Scored]) -> tuple[Table, ...]:
-    """Ask, score and compare; returns the tables to print."""
+def run_bakeoff(
+    options: BakeoffOptions, scored: Sequence[Scored], others: Sequence[Rival] = ()
+) -> tuple[Table, ...]:
+    """Ask, score and compare, with `others` whose answers are at hand; returns the tables."""
     if options.most < 1:
         raise ConfigError(f"at least one row must be asked about, not {options.most}")
     places = sample(scored, options.most)
     if options.rows is not None:
         write_rows(places, options.rows)
         return ()
-    rivals = []
+    rivals = list(others)
     for name in options.peers:
         answers = bakeoff(places, name, options.python)
         if options.folder is not None:
