@@ -6,7 +6,12 @@ engine runs a model. Speeds are not here: those are rates, and calibration fits 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from analyzer.system import Device
 
 
 class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +34,15 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Sequences that it runs at once unless told otherwise."""
     memory_share: float = 0.9
     """Share of the device's memory that the engine uses at most."""
+    step_tokens: float = 8192.0
+    """Prompt tokens that one step takes at most while requests wait."""
+    small_device_B: float = 0.0
+    """Memory below which a device gets the two limits that follow (A100s do whatever they have)."""
+    small_step_tokens: float = 8192.0
+    small_sequences: float = 256.0
+    reserves: float = 0.5
+    """Share of an answer that a request's place in the cache is counted with: 1 where the whole of
+    it is set aside, 0.5 where all that fits is let in and what grows too large is thrown out."""
     chunk_tokens: int | None = None
     """Prompt tokens that it works off per step; None: whole prompts."""
     expert_all_to_all: bool = False
@@ -55,15 +69,23 @@ ENGINES: dict[str, EngineClass] = {
         _class("vllm-2023", "vllm", graphs=False),
         _class("vllm-0.4", "vllm", graph_context=8192),
         _class("vllm-v0", "vllm"),
-        _class("vllm-v1", "vllm", max_sequences=1024.0),
+        _class(
+            "vllm-v1",
+            "vllm",
+            max_sequences=1024.0,
+            small_device_B=70 * 2.0**30,
+            small_step_tokens=2048.0,
+        ),
         _class("vllm-ascend", "vllm"),
-        _class("tensorrt-llm-0", "tensorrt-llm", max_sequences=2048.0),
+        _class("tensorrt-llm-0", "tensorrt-llm", max_sequences=2048.0, reserves=1.0),
+        _class("tensorrt-llm-0.10", "tensorrt-llm", max_sequences=2048.0, reserves=1.0),
         _class(
             "tensorrt-llm-1",
             "tensorrt-llm",
             expert_all_to_all=True,
             narrow_kv=True,
             max_sequences=2048.0,
+            reserves=1.0,
         ),
         _class("sglang", expert_all_to_all=True, max_sequences=2048.0),
         _class("lmdeploy"),
@@ -123,6 +145,18 @@ ENGINES: dict[str, EngineClass] = {
 def engine(name: str) -> EngineClass:
     """The class of that name; an engine that is not known behaves like a fused server."""
     return ENGINES.get(name) or EngineClass(name=name, family=name)
+
+
+def engine_on(name: str, device: Device) -> EngineClass:
+    """The class of that name with the scheduler's limits that it chooses on such a device."""
+    kind = engine(name)
+    if kind.small_device_B == 0.0:
+        return kind
+    if device.memory_B >= kind.small_device_B and "A100" not in device.name.upper():
+        return kind
+    return msgspec.structs.replace(
+        kind, step_tokens=kind.small_step_tokens, max_sequences=kind.small_sequences
+    )
 
 
 def generations(family: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.counting.parameters import count_parameters
-from analyzer.engines import EngineClass, engine
+from analyzer.engines import EngineClass, engine, engine_on
 from analyzer.errors import CapacityError, ConfigError
 from analyzer.memory import Memory, capacity, memory
 from analyzer.model import Model
@@ -20,10 +20,10 @@ from analyzer.phases import Laid, count_decode, count_prefill, lay
 from analyzer.plan import Plan
 from analyzer.resolve import check_plan
 from analyzer.spill import check_stores, fetching
-from analyzer.steady import Latency, closed_loop, static_batch, waves
+from analyzer.steady import Busy, Latency, closed_loop, crowd_of, static_batch, waves
 from analyzer.system import System
 from analyzer.timing.machine import Machine, machine
-from analyzer.timing.phase import Phase, time_phase, time_prefill
+from analyzer.timing.phase import Phase, issuing, time_phase, time_prefill
 from analyzer.timing.rates import Rates
 from analyzer.workload import Workload, check
 
@@ -80,7 +80,7 @@ def predict(
     if not isinstance(plan.tp, np.ndarray):
         check_plan(plan, model, system)
     check_context(model, workload)
-    kind = engine(plan.engine)
+    kind = engine_on(plan.engine, system.device)
     laid = lay(model, plan)
     limits = on or machine(system)
     check_stores(laid, workload, system)
@@ -88,7 +88,7 @@ def predict(
     share = kind.memory_share
     if arrival not in _TIMERS:
         raise ConfigError(f"arrival {arrival!r} is unknown; use one of {', '.join(_TIMERS)}")
-    fits = capacity(laid, workload, limits.memory_B * share, GROWN[arrival])
+    fits = capacity(laid, workload, limits.memory_B * share, grown(arrival, kind))
     if arrival == "closed_loop":
         fits = np.minimum(fits, kind.max_sequences * plan.dp)
     waits = kind.queues if queue is None else queue
@@ -100,6 +100,11 @@ def predict(
     timed = _TIMERS[arrival](asked, running)
     found = _assemble(system, plan, workload, used, fits, running, timed)
     return _without(found, impossible) if np.any(impossible) else found
+
+
+def grown(arrival: str, kind: EngineClass) -> float:
+    """Share of the output whose cache counts when it is asked how many sequences fit."""
+    return GROWN[arrival] if arrival == "static" else max(GROWN[arrival], kind.reserves)
 
 
 class _Timed(NamedTuple):
@@ -137,13 +142,17 @@ def _static(asked: _Asked, running: Any) -> _Timed:
 
 
 def _closed_loop(asked: _Asked, running: Any) -> _Timed:
-    load, replicas = asked.load, asked.laid.plan.dp
-    first = asked.prefill(np.minimum(running, 1.0) * replicas)
+    load, plan = asked.load, asked.laid.plan
+    replicas = plan.dp
+    prompts = asked._replace(rates=issuing(asked.rates))
+    kind = engine_on(plan.engine, asked.system.device)
+    crowd = crowd_of(load.input_tokens - load.cached_tokens, kind)
+    first = prompts.prefill(np.minimum(running, 1.0) * replicas)
+    together = prompts.prefill(crowd * replicas)
     later = asked.decode(running)
+    work_s = (together.total_s - asked.rates.prefill_s) / crowd
     latency = closed_loop(
-        first.total_s,
-        first.device_s + first.fetch_s,
-        later.total_s,
+        Busy(first.total_s, work_s, later.total_s),
         load.output_tokens,
         load.batch / replicas,
         running / replicas,

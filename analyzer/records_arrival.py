@@ -10,7 +10,15 @@ import msgspec
 from analyzer.errors import DataError, nearest
 
 ArrivalKind = Literal[
-    "single", "static", "closed_loop", "offline", "poisson", "burst", "trace", "unstated"
+    "single",
+    "static",
+    "closed_loop",
+    "offline",
+    "poisson",
+    "constant",
+    "burst",
+    "trace",
+    "unstated",
 ]
 FIXED_BATCHES: frozenset[str] = frozenset({"single", "static"})
 """Kinds where all sequences start together and none joins: no queue, no scheduler."""
@@ -35,26 +43,43 @@ _BEGINNINGS: tuple[tuple[str, ArrivalKind], ...] = (
     ("single", "single"),
     ("static", "static"),
     ("closed loop", "closed_loop"),
+    ("concurrency", "closed_loop"),
     ("offline", "offline"),
     ("mlperf offline", "offline"),
+    ("poisson", "poisson"),
     ("mlperf server", "poisson"),
     ("server", "poisson"),
-    ("poisson", "poisson"),
+    ("open loop", "poisson"),
+    ("request rate", "poisson"),
+    ("constant", "constant"),
+    ("fixed rate", "constant"),
     ("all requests at once", "burst"),
     ("all at once", "burst"),
     ("burst", "burst"),
     ("trace", "trace"),
     ("unstated", "unstated"),
 )
-_RATE = re.compile(r"(?:rate|qps)\D{0,3}([\d.]+)|([\d.]+)\s*(?:req/s|requests?/s|qps)", re.ASCII)
+RATED: frozenset[str] = frozenset({"poisson", "constant", "trace"})
+"""Kinds that have a rate."""
+_NUMBER = r"\d+(?:\.\d+)?"
+_RATE = re.compile(
+    rf"(?:rate|qps|rps)\D{{0,3}}({_NUMBER})"
+    rf"|({_NUMBER})\s*(?:req|requests?|queries)?\s?(?:/|per )\s?s(?:ec|econd)?\b"
+    rf"|({_NUMBER})\s*(?:qps|rps)\b",
+    re.ASCII,
+)
+_ENDLESS_RATE = re.compile(r"(?:rate|qps|rps)\W{0,3}inf", re.ASCII)
+_COUNT = re.compile(
+    rf"concurrency\W{{0,3}}({_NUMBER})|\b({_NUMBER})\s(?:requests|prompts|in flight)\b", re.ASCII
+)
 
 
 def parse_arrival(text: str) -> Arrival:
     """Read a source's words; raises DataError when they begin like nothing known."""
-    folded = re.sub(r"[\s_-]+", " ", text).strip().lower()
+    folded = _folded(text)
     for beginning, kind in _BEGINNINGS:
         if folded.startswith(beginning):
-            return Arrival(kind=kind, text=text, rate_per_s=_rate(folded, kind))
+            return _arrival(text, folded, kind)
     known = [beginning for beginning, _ in _BEGINNINGS]
     raise DataError(
         f"arrival '{text}' is not known{nearest(folded, known)}; "
@@ -62,11 +87,26 @@ def parse_arrival(text: str) -> Arrival:
     )
 
 
-def _rate(folded: str, kind: ArrivalKind) -> float | None:
-    found = _RATE.search(folded) if kind == "poisson" else None
+def _arrival(text: str, folded: str, kind: ArrivalKind) -> Arrival:
+    """A kind with its rate, where stated; an infinite rate is all at once."""
+    if kind in RATED and _ENDLESS_RATE.search(folded):
+        return Arrival(kind="burst", text=text)
+    rate = _first(_RATE, folded) if kind in RATED else None
+    return Arrival(kind=kind, text=text, rate_per_s=rate)
+
+
+def stated_count(arrival: Arrival) -> float | None:
+    """Requests at once or in all, where the words of an arrival themselves say how many."""
+    return None if arrival.is_fixed_batch else _first(_COUNT, _folded(arrival.text))
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[\s_-]+", " ", text).strip().lower()
+
+
+def _first(pattern: re.Pattern[str], folded: str) -> float | None:
+    """The first group of the pattern that matched, as a number."""
+    found = pattern.search(folded)
     if found is None:
         return None
-    try:
-        return float(found.group(1) or found.group(2))
-    except ValueError:
-        return None
+    return float(next(group for group in found.groups() if group is not None))

@@ -29,7 +29,8 @@ _GENERATIONS: dict[str, tuple[_Generation, ...]] = {
         _Generation("vllm-v1", "", (0, 0)),
     ),
     "tensorrt-llm": (
-        _Generation("tensorrt-llm-0", "2025-06", (1, 0)),
+        _Generation("tensorrt-llm-0", "2025-01", (0, 10)),
+        _Generation("tensorrt-llm-0.10", "2025-06", (1, 0)),
         _Generation("tensorrt-llm-1", "", (0, 0)),
     ),
 }

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.engines import EngineClass
 from analyzer.timing.rates import Rates
 
 Array = NDArray[np.float64]
@@ -44,24 +45,41 @@ def waves(latency: Latency, batch: Any, capacity: Any) -> Latency:
     return latency._replace(e2e_s=e2e_s, queued_s=e2e_s - latency.e2e_s)
 
 
+class Busy(NamedTuple):
+    """What one replica's work takes, in seconds."""
+
+    alone_s: Any
+    """Time to first token of a request that finds the engine idle."""
+    work_s: Any
+    """What one more prompt adds while many are worked off."""
+    decode_s: Any
+    """A step of all running sequences."""
+
+
+def crowd_of(input_tokens: Any, kind: EngineClass) -> Any:
+    """Prompts that one step can hold."""
+    return np.maximum(kind.step_tokens / np.maximum(input_tokens, 1.0), 1.0)
+
+
 def closed_loop(
-    alone_s: Array,
-    own_s: Array,
-    decode_s: Array,
-    output_tokens: Any,
-    concurrency: Any,
-    running: Any,
-    rates: Rates,
+    busy: Busy, output_tokens: Any, concurrency: Any, running: Any, rates: Rates
 ) -> Latency:
     """`concurrency` requests per replica at all times, of which `running` fit.
 
-    `alone_s` is the time to first token of a lone request, `own_s` the device time that one
-    prompt takes, `decode_s` a decode step with all running sequences.
+    A request waits for the step under way and decodes beside others in its own, and it waits for
+    some of its fellows' prompts: all of a loop's requests start at once, and what that costs is
+    spread over the rounds of the loop.
     """
-    tpot_s = decode_s + rates.interference * running * own_s / output_tokens
-    fellows_s = rates.burst * np.maximum(running - 1.0, 0.0) * own_s
+    fellows = np.maximum(running - 1.0, 0.0)
+    tpot_s = busy.decode_s + rates.interference * fellows * busy.work_s / output_tokens
+    turn_s = STEPS_WAITED * busy.decode_s * fellows / np.maximum(running, 1.0)
+    waited_s = turn_s + rates.burst * fellows * busy.work_s
     steps = np.maximum(np.asarray(output_tokens) - 1.0, 0.0)
-    served_s = alone_s + fellows_s + steps * tpot_s
+    served_s = busy.alone_s + waited_s + steps * tpot_s
     queued_s = served_s * np.maximum(concurrency / running - 1.0, 0.0)
-    ttft_s = alone_s + fellows_s + queued_s
+    ttft_s = busy.alone_s + waited_s + queued_s
     return Latency(ttft_s, tpot_s, ttft_s + steps * tpot_s, queued_s)
+
+
+STEPS_WAITED = 1.5
+"""Half of the decode step under way, and the one that a prompt shares."""

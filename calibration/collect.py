@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.engines import engine_on
 from analyzer.errors import InputError
 from analyzer.memory import capacity
 from analyzer.model import MoE
-from analyzer.predict import GROWN
+from analyzer.predict import grown
 from analyzer.quirks import repaired
 from analyzer.records import Record, Scenario
 from analyzer.records_arrival import FIXED_BATCHES
@@ -83,7 +84,7 @@ def collect(records: Iterable[Record], only: str | None = None) -> Collected:
             asked = question(_completed(record), record.provenance.date)
             _refuse_foreign_cache(asked)
             _refuse_beyond_graphs(asked)
-            case = case_of(asked, observed, record.provenance.source)
+            case = _paced(case_of(asked, observed, record.provenance.source), record)
         except InputError as error:
             left_out.append(LeftOut(record, str(error)))
             continue
@@ -104,6 +105,9 @@ def _observed(record: Record) -> tuple[tuple[float, float, float], str]:
     if record.kind != "e2e":
         return (np.nan, np.nan, np.nan), f"a record of kind {record.kind}, not end to end"
     arrival = record.scenario.arrival
+    if arrival is not None and arrival.kind == "offline":
+        reason = reason_against(record, NEEDS["offline tok/s"])
+        return (np.nan, np.nan, np.nan), "" if reason is None else reason[1]
     fixed = arrival is None or arrival.kind in FIXED_BATCHES
     if not fixed and arrival is not None and arrival.kind != "closed_loop":
         return (np.nan, np.nan, np.nan), f"measured under {arrival.kind} arrivals"
@@ -137,6 +141,8 @@ def _completed(record: Record) -> Scenario:
     changes = {}
     if scenario.input_tokens is None and (scenario.output_tokens or 0) > 2 * ASSUMED_PROMPT:
         changes["input_tokens"] = ASSUMED_PROMPT
+    if scenario.arrival is not None and scenario.arrival.kind == "offline":
+        changes["concurrency"] = 1.0
     if scenario.output_tokens is None and "ttft_s" in record.metrics:
         changes["output_tokens"] = 1.0
     return msgspec.structs.replace(scenario, **changes) if changes else scenario
@@ -163,16 +169,20 @@ def _refuse_beyond_graphs(asked: Question) -> None:
 
 def case_of(asked: Question, observed: tuple[float, float, float], campaign: str = "") -> Case:
     """The case of a question and its times (NaN: not measured); InputError where it is too big."""
-    looped = asked.arrival.kind == "closed_loop"
+    queued = asked.arrival.kind == "offline"
+    looped = queued or asked.arrival.kind == "closed_loop"
     whole = _whole(asked.workload)
-    memory_B = asked.system.device.memory_B * asked.engine.memory_share
-    growth = GROWN["closed_loop" if looped else "static"]
+    kind = engine_on(asked.engine.name, asked.system.device)
+    memory_B = asked.system.device.memory_B * kind.memory_share
+    growth = grown("closed_loop" if looped else "static", kind)
     room = float(capacity(asked.laid, whole, memory_B, growth))
     if room < 1.0:
         raise _too_large(asked)
     if not looped and room < whole.batch:
         raise _waits(asked, room)
-    most = min(room, asked.engine.max_sequences * float(asked.plan.dp))
+    most = min(room, kind.max_sequences * float(asked.plan.dp))
+    if queued:
+        whole = msgspec.structs.replace(whole, batch=float(np.floor(max(most, 1.0))))
     running = min(float(whole.batch), max(most, 1.0)) if looped else 0.0
     return Case(
         model=asked.model,
@@ -181,9 +191,18 @@ def case_of(asked: Question, observed: tuple[float, float, float], campaign: str
         observed=observed,
         group=asked.model.name,
         looped=looped,
+        queued=queued,
         running=running,
+        step_tokens=kind.step_tokens,
         campaign=campaign,
     )
+
+
+def _paced(case: Case, record: Record) -> Case:
+    """Where requests always wait: the time per token at which so many running write so much."""
+    if not case.queued:
+        return case
+    return case._replace(observed=(np.nan, case.running / record.metrics["output_tok_s"], np.nan))
 
 
 def _whole(load: Workload) -> Workload:

@@ -50,6 +50,7 @@ SUPPLIES: dict[str, str] = {
     "sharpness": "TPOT at batches from 32 to 512",
     "launch_s": "TPOT at batch 1 of two small models with different numbers of layers",
     "host_launch_s": "TPOT at batch 1 of a small model on an engine without CUDA graphs",
+    "prefill_launch_s": "TTFT of short prompts at concurrency 1 of two models of different depth",
     "step_s": "TPOT at batch 1 of a small model (below 2 billion parameters)",
     "sequence_s": "TPOT of a small model at batches from 64 to 512",
     "prefill_s": "TTFT of prompts of a few tokens",

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from analyzer.model import Model
 from analyzer.phases import CountedStep, Laid, count_decode, count_prefill, lay
 from analyzer.plan import Plan
-from analyzer.steady import closed_loop, static_batch
+from analyzer.steady import Busy, closed_loop, static_batch
 from analyzer.timing.flat import merge
 from analyzer.timing.machine import Machine
-from analyzer.timing.phase import time_phase, time_prefill
+from analyzer.timing.phase import issuing, time_phase, time_prefill
 from analyzer.timing.rates import Rates
 from analyzer.workload import Workload
 
@@ -40,8 +40,12 @@ class Case(NamedTuple):
     """What must not be split between fitting and scoring: usually the model."""
     looped: bool = False
     """Continuous batching at a fixed concurrency, which `workload.batch` then is."""
+    queued: bool = False
+    """Looped, and more requests wait than can run; only throughput was measured."""
     running: float = 0.0
     """Sequences that fit, where looped."""
+    step_tokens: float = 8192.0
+    """Prompt tokens that a step of a looped engine takes at most."""
     weight: float = 1.0
     row: int = -1
     """Position in the corpus."""
@@ -52,7 +56,10 @@ class Bundle(NamedTuple):
     """Cases built alike, laid end to end."""
 
     prefill: tuple[CountedStep, ...]
+    crowd: tuple[CountedStep, ...]
+    """Where looped: as many prompts as an engine works off at once."""
     decode: tuple[CountedStep, ...]
+    crowd_size: Array
     output_tokens: Array
     concurrency: Array
     running: Array
@@ -102,19 +109,15 @@ def predict(problem: Problem, rates: Rates) -> Array:
 
 
 def _time(bundle: Bundle, machine: Machine, rates: Rates) -> Array:
-    first = time_prefill(bundle.prefill, machine, rates)
     later = time_phase(bundle.decode, machine, rates)
     if bundle.looped:
-        latency = closed_loop(
-            first.total_s,
-            first.device_s,
-            later.total_s,
-            bundle.output_tokens,
-            bundle.concurrency,
-            bundle.running,
-            rates,
-        )
+        prompts = issuing(rates)
+        first = time_prefill(bundle.prefill, machine, prompts)
+        crowd = time_phase(bundle.crowd, machine, prompts)
+        busy = Busy(first.total_s, crowd.total_s / bundle.crowd_size, later.total_s)
+        latency = closed_loop(busy, bundle.output_tokens, bundle.concurrency, bundle.running, rates)
     else:
+        first = time_prefill(bundle.prefill, machine, rates)
         latency = static_batch(first.total_s, later.total_s, bundle.output_tokens)
     return np.stack(latency[:3], axis=-1)
 
@@ -139,11 +142,14 @@ def _bundle(cases: Sequence[Case], indices: list[int]) -> Bundle:
     order = [index for members in by_layout.values() for index in members]
     widths = [len(members) for members in by_layout.values()]
     prefill = _merge([part[0] for part in parts], widths)
-    decode = _merge([part[1] for part in parts], widths)
+    crowd = _merge([part[1] for part in parts], widths)
+    decode = _merge([part[2] for part in parts], widths)
     chosen = [cases[index] for index in order]
     return Bundle(
         prefill,
+        crowd,
         decode,
+        np.array([_crowd(case) for case in chosen]),
         np.array([case.workload.output_tokens for case in chosen], dtype=np.float64),
         np.array([_per_replica(case, case.workload.batch) for case in chosen]),
         np.array([_per_replica(case, case.running) for case in chosen]),
@@ -165,8 +171,8 @@ def _without_numbers(plan: Plan) -> Plan:
     return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1, pp=pp)
 
 
-def _count(cases: list[Case]) -> tuple[tuple[CountedStep, ...], tuple[CountedStep, ...]]:
-    """Prefill and decode of cases of one model and one set of formats, as arrays."""
+def _count(cases: list[Case]) -> tuple[tuple[CountedStep, ...], ...]:
+    """Prefill, a crowd's prefill and decode of cases of one model and one set of formats."""
     column = {
         name: np.array([getattr(case.plan, name) for case in cases], dtype=np.float64)
         for name in ("tp", "dp", "ep", "attention_dp")
@@ -176,7 +182,17 @@ def _count(cases: list[Case]) -> tuple[tuple[CountedStep, ...], tuple[CountedSte
     laid: Laid = lay(cases[0].model, _replace(cases[0].plan, **column))
     first = _workload(cases, [_first_batch(case) for case in cases])
     later = _workload(cases, [_later_batch(case) for case in cases])
-    return count_prefill(laid, first), count_decode(laid, later)
+    prefill = count_prefill(laid, first)
+    crowd = prefill
+    if cases[0].looped:
+        crowd = count_prefill(laid, _workload(cases, [_crowd(c) * c.plan.dp for c in cases]))
+    return prefill, crowd, count_decode(laid, later)
+
+
+def _crowd(case: Case) -> float:
+    """Prompts that are worked off at once when many wait, per replica."""
+    fresh = case.workload.input_tokens - case.workload.cached_tokens
+    return float(np.maximum(case.step_tokens / np.maximum(fresh, 1.0), 1.0))
 
 
 def _first_batch(case: Case) -> float:

@@ -52,7 +52,7 @@ def relevant(problem: Problem) -> list[str]:
     if not all(engine(case.plan.engine).graphs for case in problem.cases):
         met.add("host_launch_s")
     if any(bundle.looped for bundle in problem.bundles):
-        met |= {"burst", "interference"}
+        met |= {"burst", "interference", "prefill_launch_s"}
     if problem.machine.matrix_vector and met >= {"gemm_eff_32", "gemm_eff_16"}:
         met |= WIDE
     return sorted(met)

@@ -13,12 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.engines import engine
-from analyzer.memory import footprint_B
+from analyzer.busy import replica, room
+from analyzer.engines import engine_on
+from analyzer.memory import footprint_B, memory
+from analyzer.open_loop import Flow, Replica, all_at_once, poisson, saturated
 from analyzer.phases import lay
 from analyzer.plan import Plan
 from analyzer.predict import Prediction, predict
+from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.scenarios.groups import Group, Pools
+from analyzer.steady import crowd_of
+from analyzer.timing.machine import machine
 from analyzer.workload import Workload
 
 Array = NDArray[np.float64]
@@ -26,8 +31,6 @@ Array = NDArray[np.float64]
 _ROUNDS = 6
 """Rounds of a fixed point that settles within two or three."""
 _SETTLED = 1e-4
-_GRID = 40
-"""Concurrencies at which the throughput under load is looked at."""
 
 
 class Columns(NamedTuple):
@@ -60,48 +63,58 @@ def closed_loop(group: Group, load: Workload) -> Columns:
 
 def offline(group: Group, load: Workload) -> Columns:
     """More requests wait than can run: throughput, but no latency that would mean anything."""
-    full = Workload(
-        batch=np.full(np.shape(load.batch), _most_running(group)),
-        input_tokens=load.input_tokens,
-        output_tokens=load.output_tokens,
+    one, lost = _replica(group, load, STAGGERED)
+    return _flowing(group, load, saturated(one, load.output_tokens), one, lost)
+
+
+def burst(group: Group, load: Workload) -> Columns:
+    """`load.batch` requests come at once and are worked off in waves."""
+    one, lost = _replica(group, load, TOGETHER)
+    requests = np.maximum(load.batch / group.plan.dp, 1.0)
+    return _flowing(group, load, all_at_once(one, load.output_tokens, requests), one, lost)
+
+
+def at_a_rate(group: Group, load: Workload, spread: float) -> Columns:
+    """`group.rate_per_s` requests a second; `load.batch` of them in all, endlessly many if NaN.
+
+    `spread` is 1 for independent arrivals, 0 for even ones.
+    """
+    one, lost = _replica(group, load, STAGGERED)
+    copies = float(group.plan.dp)
+    rate = float(group.rate_per_s or np.nan) / copies
+    flow = poisson(one, load.output_tokens, rate, load.batch / copies, spread)
+    return _flowing(group, load, flow, one, lost)
+
+
+STAGGERED, TOGETHER = 0.5, 1.0
+"""Share of an answer that running sequences have written on average when the cache is fullest."""
+
+
+def _replica(group: Group, load: Workload, growth: float) -> tuple[Replica, NDArray[np.bool_]]:
+    """One replica of the group under such a load, and which rows it cannot hold at all."""
+    laid, on = lay(group.model, group.plan), machine(group.system)
+    kind = engine_on(group.plan.engine, group.system.device)
+    place = room(laid, load, on, kind, np.maximum(growth, kind.reserves))
+    return replica(laid, load, on, group.basis.rates, place.most, kind), place.impossible
+
+
+def _flowing(
+    group: Group, load: Workload, flow: Flow, one: Replica, lost: NDArray[np.bool_]
+) -> Columns:
+    """Columns of a flow; NaN where a sequence does not fit."""
+    copies = float(group.plan.dp)
+    steps = np.maximum(load.output_tokens - 1.0, 0.0)
+    leaving = flow.requests_per_s * copies
+    found = Columns(
+        ttft_s=flow.ttft_s,
+        tpot_s=flow.tpot_s,
+        e2e_s=flow.ttft_s + steps * flow.tpot_s,
+        prefill_tok_s=copies * load.input_tokens / one.alone_s,
+        decode_tok_s=leaving * load.output_tokens,
+        total_tok_s=leaving * (load.input_tokens + load.output_tokens),
+        peak_mem_B=peak_B(group, load, np.maximum(flow.running, 1.0) * copies),
     )
-    found = closed_loop(group, full)
-    nothing = np.full(np.shape(found.ttft_s), np.nan)
-    return found._replace(ttft_s=nothing, e2e_s=nothing)
-
-
-def _most_running(group: Group) -> float:
-    """Sequences that the engine runs at once unless told otherwise, over all replicas."""
-    return engine(group.plan.engine).max_sequences * float(group.plan.dp)
-
-
-def poisson(group: Group, load: Workload) -> Columns:
-    """`group.rate_per_s` requests a second: the concurrency at which as many leave as come."""
-    most = _most_running(group)
-    steps = np.geomspace(1.0, most, _GRID)
-    rows = np.size(load.input_tokens)
-    wide = Workload(
-        batch=np.tile(steps, rows),
-        input_tokens=np.repeat(load.input_tokens, _GRID),
-        output_tokens=np.repeat(load.output_tokens, _GRID),
-    )
-    found = closed_loop(group, wide)
-    rate = float(group.rate_per_s or np.nan)
-    leaving = (wide.batch / found.e2e_s).reshape(rows, _GRID)
-    columns = [np.asarray(column).reshape(rows, _GRID) for column in found]
-    level = [_at_rate(rate, leaving[row], [c[row] for c in columns]) for row in range(rows)]
-    settled = Columns(*(np.array(column) for column in zip(*level, strict=True)))
-    output_tok_s = rate * np.asarray(load.output_tokens) + 0.0 * settled.ttft_s
-    total_tok_s = output_tok_s + rate * np.asarray(load.input_tokens)
-    return settled._replace(decode_tok_s=output_tok_s, total_tok_s=total_tok_s)
-
-
-def _at_rate(rate: float, leaving: Array, columns: list[Array]) -> list[float]:
-    """Each column where `leaving` reaches the rate; NaN where it never does."""
-    rising = np.maximum.accumulate(leaving)
-    if rate >= rising[-1]:
-        return [float("nan")] * len(columns)
-    return [float(np.interp(rate, rising, column)) for column in columns]
+    return Columns(*(np.where(lost, np.nan, column) for column in found))
 
 
 def disaggregated(group: Group, load: Workload, pools: Pools) -> Columns:
@@ -168,17 +181,30 @@ def _columns(found: Prediction, decode_tok_s: Any, memory_B: Any) -> Columns:
 
 
 def peak_B(group: Group, load: Workload, running: Any) -> Any:
-    """Weights, cache and buffers on all devices together, with the sequences that run at once."""
-    return footprint_B(lay(group.model, group.plan), _changed(load, running))
+    """Weights, cache and buffers on all devices together, with the sequences that run at once.
+
+    A server works off no more prompts in a step than its budget holds.
+    """
+    laid = lay(group.model, group.plan)
+    if group.arrival in FIXED_BATCHES:
+        return footprint_B(laid, _changed(load, running))
+    kind = engine_on(group.plan.engine, group.system.device)
+    crowd = crowd_of(load.input_tokens, kind) * group.plan.dp
+    few = np.minimum(running, crowd)
+    more = memory(laid, _changed(load, running)), memory(laid, _changed(load, few))
+    cache_B = more[0].kv_B + more[0].state_B - more[1].kv_B - more[1].state_B
+    return footprint_B(laid, _changed(load, few)) + cache_B * group.plan.devices
 
 
 FORMS: dict[str, Form] = {
     "single": static,
     "static": static,
-    "burst": static,
+    "burst": burst,
     "closed_loop": closed_loop,
     "offline": offline,
-    "poisson": poisson,
+    "poisson": partial(at_a_rate, spread=1.0),
+    "constant": partial(at_a_rate, spread=0.0),
+    "trace": partial(at_a_rate, spread=1.0),
 }
 
 

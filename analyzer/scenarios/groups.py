@@ -15,7 +15,7 @@ from analyzer.model import Model
 from analyzer.plan import Plan
 from analyzer.quirks import repaired
 from analyzer.records import Pool, Scenario
-from analyzer.records_arrival import ArrivalKind
+from analyzer.records_arrival import ArrivalKind, stated_count
 from analyzer.resolve import question
 from analyzer.system import System
 
@@ -44,6 +44,8 @@ class Group(NamedTuple):
     plan: Plan
     arrival: ArrivalKind
     rate_per_s: float | None
+    stated: float | None
+    """Requests at once, where the arrival's own words say how many."""
     basis: Basis
     queues: bool
     pools: Pools | None = None
@@ -80,6 +82,7 @@ def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibra
         plan=asked.plan,
         arrival=kind,
         rate_per_s=asked.arrival.rate_per_s,
+        stated=stated_count(asked.arrival),
         basis=basis,
         queues=engine(name).queues,
         pools=pools,

@@ -14,7 +14,7 @@ from analyzer.engines import engine
 from analyzer.errors import InputError
 from analyzer.memory import capacity, memory
 from analyzer.phases import lay
-from analyzer.records_arrival import FIXED_BATCHES
+from analyzer.records_arrival import FIXED_BATCHES, RATED
 from analyzer.scenarios.columns import Load
 from analyzer.scenarios.forms import Columns, Form, form_of
 from analyzer.scenarios.groups import Group
@@ -28,6 +28,10 @@ ASSUMED_PROMPT = 256.0
 """Prompt of a served task that does not state it; its answers are many times longer."""
 FIRST = ("ttft_s", "prefill_tok_s", "e2e_s", "total_tok_s")
 LATER = ("tpot_s", "decode_tok_s", "e2e_s", "total_tok_s")
+OVERRUN = (
+    "more requests come than can be served: the queue never ends, and the time to first token with "
+    "it; batch_or_concurrency can say how many requests there are in all"
+)
 STRETCH = 4.0
 """Times the model's context up to which benchmarks are run all the same, with random prompts."""
 METRICS = Columns._fields
@@ -79,8 +83,11 @@ def answer_rows(group: Group, loads: Sequence[Load]) -> Outcome:
     everyone = np.ones(len(loads), dtype=bool)
     if form is None:
         sheet.refuse(everyone, f"no closed form answers {group.arrival} arrivals")
-    if group.arrival == "poisson" and group.rate_per_s is None:
-        sheet.refuse(everyone, "column 'arrival': Poisson arrivals need their rate, as 'rate 2.5'")
+    if group.arrival in RATED and group.rate_per_s is None:
+        sheet.refuse(
+            everyone,
+            f"column 'arrival': {group.arrival} arrivals need their rate, as 'rate 2.5'",
+        )
     _complete(sheet)
     _check(sheet)
     _note_hull(sheet)
@@ -99,12 +106,20 @@ def answer_rows(group: Group, loads: Sequence[Load]) -> Outcome:
 def _complete(sheet: _Sheet) -> None:
     """What a row leaves out and can be done without, said where it is."""
     fixed = sheet.group.arrival in FIXED_BATCHES
+    if sheet.group.stated is not None:
+        sheet.batch = np.where(np.isnan(sheet.batch), sheet.group.stated, sheet.batch)
     blank = np.isnan(sheet.batch)
+    if sheet.group.arrival in RATED:
+        return _complete_lengths(sheet)
     if fixed:
         sheet.remark(blank, "batch is not stated: 1 assumed")
     elif sheet.group.arrival in ("closed_loop", "burst"):
         sheet.refuse(blank, "batch_or_concurrency is not stated")
     sheet.batch = np.where(blank, 1.0, sheet.batch)
+    _complete_lengths(sheet)
+
+
+def _complete_lengths(sheet: _Sheet) -> None:
     _complete_prompts(sheet)
     _complete_answers(sheet)
 
@@ -162,6 +177,10 @@ def _fill(columns: dict[str, Array], sheet: _Sheet, form: Form, rows: NDArray[np
         columns[name][rows] = np.where(lost, np.nan, values)
     if lost.any():
         sheet.problems[rows[lost]] = _reasons(sheet.group, _load(sheet, rows[lost]))
+    if sheet.group.arrival in RATED:
+        endless = np.zeros(len(sheet.open), dtype=bool)
+        endless[rows] = np.isnan(found.ttft_s) & ~lost
+        sheet.remark(endless, OVERRUN, problem=True)
 
 
 def _load(sheet: _Sheet, rows: NDArray[np.intp]) -> Workload:

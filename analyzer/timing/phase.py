@@ -7,6 +7,7 @@ from functools import reduce
 from operator import add
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,6 +66,13 @@ def time_prefill(steps: Sequence[CountedStep], machine: Machine, rates: Rates) -
     return phase._replace(
         total_s=phase.total_s + rates.prefill_s, host_s=phase.host_s + rates.prefill_s
     )
+
+
+def issuing(rates: Rates) -> Rates:
+    """Rates of prompts in a serving engine: their passes differ in shape and are not replayed as
+    graphs, so the host issues every kernel of them."""
+    launch_s = np.maximum(rates.host_launch_s, rates.prefill_launch_s)
+    return msgspec.structs.replace(rates, host_launch_s=launch_s)
 
 
 def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:

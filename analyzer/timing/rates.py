@@ -128,6 +128,12 @@ PARAMETERS: dict[str, Parameter] = {
         ),
         _cost("launch_s", "s", 1e-3, "fixed cost of a kernel on the device"),
         _cost("host_launch_s", "s", 2e-3, "host time to issue a kernel, hidden while less"),
+        _cost(
+            "prefill_launch_s",
+            "s",
+            2e-3,
+            "host time to issue a kernel of a prompt in a serving engine, hidden while less",
+        ),
         _cost("step_s", "s", 1.0, "fixed cost of a step: scheduling, sampling, host"),
         _cost("sequence_s", "s", 0.05, "cost of a step per sequence in it"),
         _cost("prefill_s", "s", 5.0, "cost of a request batch before its first token"),
@@ -190,6 +196,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sharpness: Any = 64.0
     launch_s: Any = 0.0
     host_launch_s: Any = 0.0
+    prefill_launch_s: Any = 0.0
     step_s: Any = 0.0
     sequence_s: Any = 0.0
     prefill_s: Any = 0.0

@@ -140,3 +140,19 @@ def test_a_group_is_what_its_records_are() -> None:
         assert case.observed == pytest.approx(
             tuple(record.metrics[name] for name in ("ttft_s", "tpot_s", "e2e_s"))
         )
+
+
+def test_offline_throughput_becomes_the_pace_of_a_full_engine() -> None:
+    whole = _few()
+    scenario = msgspec.structs.replace(
+        whole[0].scenario, arrival=Arrival(kind="offline"), concurrency=None, output_tokens=512.0
+    )
+    queued = msgspec.structs.replace(whole[0], scenario=scenario, metrics={"output_tok_s": 2000.0})
+    found = collect([queued, *whole[1:]])
+    (group,) = found.groups.values()
+    (case,) = (case for case in group.problem.cases if case.queued)
+    assert case.looped
+    assert case.running == case.workload.batch > 1
+    assert case.observed[1] == pytest.approx(case.running / 2000.0)
+    assert np.isnan(case.observed[0])
+    assert np.isnan(case.observed[2])

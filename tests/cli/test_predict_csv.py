@@ -96,7 +96,7 @@ REFUSED = {
     "H100-SXM,1,0,1,,llama-3-8b,vLLM,,bf16,,1,static batch,64,16": "column 'tp'",
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,fp99,,1,static batch,64,16": "unknown number format",
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,now and then,64,16": "arrival 'now and then'",
-    "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,trace of chat,64,16": "no closed form",
+    "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,trace of chat,64,16": "need their rate",
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,poisson,64,16": "need their rate",
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,,closed-loop concurrency,64,16": "not stated",
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,static batch,sixty,16": "'sixty' is not a number",
@@ -173,8 +173,48 @@ def test_loads_take_longer_than_lone_requests(desk: Desk) -> None:
     assert math.isclose(float(fast["pred_decode_tok_s"]), 8 * 256)
     assert "queue never ends" in mad["problem"]
     assert not mad["pred_ttft_ms"]
+    assert not mad["pred_e2e_ms"]
+    assert float(mad["pred_tpot_ms"]) > float(fast["pred_tpot_ms"])
+    most = float(mad["pred_decode_tok_s"])
+    assert math.isclose(most, float(queue["pred_decode_tok_s"])), "it serves what it can"
     e2e_s, tokens = float(loop["pred_e2e_ms"]) / 1e3, float(loop["pred_decode_tok_s"])
     assert math.isclose(tokens, 64 * 256 / e2e_s, rel_tol=1e-6), "Little's law"
+
+
+def test_many_requests_at_once_queue(desk: Desk) -> None:
+    line = "H100-SXM,1,1,1,,llama-3-8b,vLLM,0.9.0,bf16,bf16,{},{},1024,256"
+    few, many, rushed, said, blank = desk.predict(
+        HEADER,
+        line.format(16, "all requests at once"),
+        line.format(4000, "all requests at once"),
+        line.format(4000, "poisson rate inf"),
+        line.format("", '"all at once, 4000 requests"'),
+        line.format("", "all requests at once"),
+    )
+    assert float(many["pred_ttft_ms"]) > 20 * float(few["pred_ttft_ms"])
+    assert float(many["pred_decode_tok_s"]) > float(few["pred_decode_tok_s"])
+    assert rushed["pred_ttft_ms"] == said["pred_ttft_ms"] == many["pred_ttft_ms"]
+    assert "not stated" in blank["problem"]
+    assert not blank["pred_ttft_ms"]
+
+
+def test_a_known_number_of_requests_bounds_the_queue(desk: Desk) -> None:
+    line = "H100-SXM,1,1,1,,llama-3-8b,vLLM,0.9.0,bf16,bf16,{},poisson rate 500,1024,256"
+    short, long, endless = desk.predict(HEADER, *(line.format(n) for n in (2000, 8000, "")))
+    assert float(long["pred_ttft_ms"]) > 2 * float(short["pred_ttft_ms"]) > 0
+    assert not short["problem"]
+    assert "how many requests" in endless["problem"]
+
+
+def test_memory_under_load_holds_a_step_of_prompts(desk: Desk) -> None:
+    line = "H100-SXM,1,1,1,,llama-3-8b,vLLM,0.9.0,bf16,bf16,{},{},4096,256"
+    for row in desk.predict(
+        HEADER,
+        line.format(2000, "closed-loop concurrency"),
+        line.format("", "offline throughput"),
+        line.format(2000, "all requests at once"),
+    ):
+        assert float(row["pred_peak_mem_gb"]) < 86.0, "no more than the device has"
 
 
 def test_two_pools_share_the_work(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analyzer.errors import DataError, InputError
 from analyzer.records import SCHEMA, Flag, Pool, Provenance, Record, Scenario, check_metric, flagged
-from analyzer.records_arrival import parse_arrival
+from analyzer.records_arrival import parse_arrival, stated_count
 from analyzer.records_codec import (
     MIGRATIONS,
     canonical_json,
@@ -193,6 +193,14 @@ def test_zero_is_a_value_where_it_can_be_measured() -> None:
         ("offline throughput (all requests queued, in-flight batching)", "offline", None),
         ("Poisson rate 3.5", "poisson", 3.5),
         ("poisson, 12 req/s", "poisson", 12.0),
+        ("poisson 0.5 requests per second", "poisson", 0.5),
+        ("Poisson QPS 16", "poisson", 16.0),
+        ("poisson rate inf", "burst", None),
+        ("server, qps = 62.5", "poisson", 62.5),
+        ("constant rate 4/s", "constant", 4.0),
+        ("MLPerf Offline", "offline", None),
+        ("trace of ShareGPT, 10 req/s", "trace", 10.0),
+        ("concurrency 16", "closed_loop", None),
         ("all requests at once", "burst", None),
         ("trace azure-conv", "trace", None),
     ],
@@ -201,6 +209,20 @@ def test_arrivals_are_read_from_the_sources_words(text: str, kind: str, rate: fl
     arrival = parse_arrival(text)
     assert (arrival.kind, arrival.rate_per_s, arrival.text) == (kind, rate, text)
     assert arrival.is_fixed_batch == (kind in ("static", "single"))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("closed-loop concurrency", None),
+        ("closed-loop concurrency 16", 16.0),
+        ("closed-loop, ShareGPT 3000 prompts", 3000.0),
+        ("all requests at once (500 requests)", 500.0),
+        ("static batch, concurrency 4", None),
+    ],
+)
+def test_words_may_say_how_many(text: str, count: float | None) -> None:
+    assert stated_count(parse_arrival(text)) == count
 
 
 def test_unknown_arrivals_are_refused_with_what_is_known() -> None:
@@ -221,6 +243,7 @@ def test_unknown_arrivals_are_refused_with_what_is_known() -> None:
         ("vLLM", "", "2024-10", "vllm-v0"),
         ("vLLM", "", "2025", "vllm-v1"),
         ("Nvidia TensorRT-LLM", "0.9.0", "", "tensorrt-llm-0"),
+        ("TensorRT-LLM", "0.17", "2025-02", "tensorrt-llm-0.10"),
         ("TensorRT-LLM", "0.8.1.post2", "2026", "tensorrt-llm-1"),
         ("HF Accelerate (naive layer PP)", "", "", "accelerate"),
         ("FlexGen (4-bit compression)", "", "", "flexgen"),
