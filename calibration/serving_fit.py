@@ -31,10 +31,10 @@ WIDE_TO_NARROW = (0.3, 0.1, 0.02)
 
 
 class Part(NamedTuple):
-    """One run of a load, and the machine's pace meanwhile: 1.1 is a tenth slower than usual."""
+    """One run of a load, and by how much every step was slower than usual meanwhile."""
 
     load: Load
-    pace: float = 1.0
+    slack_s: float = 0.0
 
 
 class Observed(NamedTuple):
@@ -45,20 +45,20 @@ class Observed(NamedTuple):
     medians: dict[str, float]
 
 
-class PacedTimer:
-    """Another timer's steps on a machine that is slower or faster than usual."""
+class SlackTimer:
+    """Another timer's steps, each so much longer (or shorter, down to nothing)."""
 
-    def __init__(self, timer: StepTimer, pace: float) -> None:
+    def __init__(self, timer: StepTimer, slack_s: float) -> None:
         self._timer = timer
-        self._pace = pace
+        self._slack_s = slack_s
 
     def step_time_s(self, load: StepLoad) -> float:
         """One step."""
-        return self._pace * self._timer.step_time_s(load)
+        return max(self._timer.step_time_s(load) + self._slack_s, 0.0)
 
     def decode_times_s(self, load: StepLoad, contexts: Floats) -> Floats:
         """Steps that differ in their context."""
-        return self._pace * self._timer.decode_times_s(load, contexts)
+        return np.maximum(self._timer.decode_times_s(load, contexts) + self._slack_s, 0.0)
 
 
 class Knob(NamedTuple):
@@ -192,11 +192,11 @@ def _is_steady(run: Observed) -> bool:
 def simulate_parts(
     parts: Sequence[Part], engine: EngineOptions, timer: StepTimer
 ) -> list[SimResult]:
-    """One replica under one load after another, each at its pace."""
+    """One replica under one load after another, each with its slack."""
     return [
         simulate(
             SimOptions(load=part.load, engine=engine),
-            timer if part.pace == 1.0 else PacedTimer(timer, part.pace),
+            timer if part.slack_s == 0.0 else SlackTimer(timer, part.slack_s),
         )
         for part in parts
     ]

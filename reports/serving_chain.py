@@ -67,7 +67,7 @@ class Validation(NamedTuple):
     engine: EngineOptions
     invalid: dict[str, tuple[str, ...]]
     drift: float
-    """Largest pace of the machine over the smallest, less one; what runs are corrected for."""
+    """Longest time per token of lone requests over the shortest, less one."""
 
 
 def analyse(
@@ -114,25 +114,17 @@ def chain(
 
 def _observed(name: str, taken: Sequence[Taken], measured: Measured) -> Observed:
     """What the fit may see. Of a batch that starts together only TPOT: its first steps depend on
-    how the requests trickle in. The same static load of every round counts as one, at usual pace.
+    how the requests trickle in. The same static load of every round counts as one.
     """
     runs = [one.run for one in taken]
-    paces = [measured.pace(one) for one in taken]
+    slacks_s = [measured.slack_s(one) for one in taken]
+    found = medians(runs)
     if len({run.load for run in runs}) > 1:
-        parts = tuple(Part(run.load, pace) for run, pace in zip(runs, paces, strict=True))
-        return Observed(name, parts, medians(runs))
-    usual = [
-        {metric: value / pace for metric, value in medians([run]).items()}
-        for run, pace in zip(runs, paces, strict=True)
-    ]
-    found = {
-        metric: float(np.median([each[metric] for each in usual]))
-        for metric in usual[0]
-        if all(metric in each for each in usual)
-    }
+        parts = tuple(Part(run.load, slack) for run, slack in zip(runs, slacks_s, strict=True))
+        return Observed(name, parts, found)
     if isinstance(runs[0].load.arrivals, AllAtOnce):
         found.pop("ttft_s", None)
-    return Observed(name, (Part(runs[0].load),), found)
+    return Observed(name, (Part(runs[0].load, float(np.median(slacks_s))),), found)
 
 
 def _latencies(name: str, measured: Measured, engine: EngineOptions, timer: StepTimer) -> list[Row]:
@@ -174,7 +166,7 @@ def _simulated(
     name: str, measured: Measured, engine: EngineOptions, timer: StepTimer
 ) -> tuple[list[ServeRun], list[SimResult]]:
     taken = measured.runs[name]
-    parts = [Part(one.run.load, measured.pace(one)) for one in taken]
+    parts = [Part(one.run.load, measured.slack_s(one)) for one in taken]
     return [one.run for one in taken], simulate_parts(parts, engine, timer)
 
 
@@ -219,7 +211,7 @@ def report(found: Validation) -> str:
         lines.append(f"{name}: {'; '.join(reasons)}")
     if found.drift > MOST_DRIFT:
         lines.append(
-            f"The machine's pace moved by {found.drift:.0%} between the runs; each is simulated at "
-            "the pace that lone requests saw around it."
+            f"Lone requests' time per token moved by {found.drift:.0%} between the runs: the "
+            "machine drifts. Each run is simulated with the step's cost that they saw around it."
         )
     return "\n".join(lines)

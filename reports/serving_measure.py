@@ -1,7 +1,7 @@
 """What is run on a server to validate the simulator: static loads, and rates up to saturation.
 
 Everything is run in rounds, so that a machine whose pace drifts falls on all loads alike; and the
-same lone requests are sent before and after each run, which shows its pace.
+same lone requests are sent before and after each run, which shows the pace of light steps.
 """
 
 from __future__ import annotations
@@ -63,10 +63,13 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Every look at the machine's pace, those between two runs counted for both."""
         return [each for taken in self.runs.values() for one in taken for each in one.pulse_s]
 
-    def pace(self, taken: Taken) -> float:
-        """The machine's time for the same work around a run, over the usual one."""
-        usual = float(np.median(self.pulses_s))
-        return float(np.mean(taken.pulse_s)) / usual if usual > 0 else 1.0
+    def slack_s(self, taken: Taken) -> float:
+        """How much longer than usual a step of a lone request took around a run.
+
+        A machine that drifts does so in what each step costs beside its arithmetic (memory,
+        wake-ups, the server's other processes): long prompts hardly notice.
+        """
+        return float(np.mean(taken.pulse_s)) - float(np.median(self.pulses_s))
 
 
 def rate_name(share: float) -> str:

@@ -20,8 +20,9 @@ from analyzer.serving import EngineOptions
 from analyzer.serving.timers import StepTimer
 from analyzer.workload_arrivals import ClosedLoop, Uniform
 from calibration.serving_fit import BuildTimer, Knob
-from profilers.serving import ServeOptions, Session, Target, VllmServer, session
+from profilers.serving import ServeOptions, ServeReport, Session, Target, VllmServer, session
 from profilers.serving.random_model import SHAPES, Shape, write_model
+from profilers.serving.run import store_runs
 from reports.serving_chain import WITHIN, Validation, analyse
 from reports.serving_measure import Measured, Mix, Schedule, measure, static_load
 
@@ -73,6 +74,16 @@ def measure_vllm(asked: Asked, tell: Tell) -> Kept:
             plan = Schedule(seconds=asked.seconds, rounds=asked.rounds)
             measured = measure(opened, engine, mix, plan, tell)
     return Kept(asked=asked, engine=engine, measured=measured)
+
+
+def store_kept(kept: Kept, store: str, hardware: str) -> None:
+    """Append every run of a validation to the common store."""
+    runs = tuple(one.run for taken in kept.measured.runs.values() for one in taken)
+    found = ServeReport(facts=kept.measured.facts, runs=runs, saturation_rate_per_s=None)
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_model(Path(folder) / kept.asked.shape, _shape(kept.asked.shape))
+        options = _options(kept.asked, model)
+        store_runs(msgspec.structs.replace(options, store=store, hardware=hardware), found)
 
 
 def analyse_vllm(kept: Kept, tell: Tell) -> Validation:

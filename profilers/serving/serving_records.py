@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import msgspec
 
@@ -31,7 +32,10 @@ DEFINITIONS = {
 
 def case_id(options: ServeOptions, load: Load) -> str:
     """Same case, same id: what was asked for, not how it came out."""
-    asked = {"load": load, "model": options.target.model, "server": options.server}
+    server = options.server
+    if server is not None:  # where the model lies is not part of the case
+        server = msgspec.structs.replace(server, model=Path(server.model).name)
+    asked = {"load": load, "model": options.target.model, "server": server}
     return hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:16]
 
 
@@ -47,13 +51,25 @@ def run_record(
         metrics=metrics,
         provenance=msgspec.structs.replace(told, definitions=definitions),
         scenario=_scenario(options, load, summary, facts),
-        case={"load": msgspec.json.encode(load).decode(), "endpoint": options.target.endpoint},
+        case={
+            "load": msgspec.json.encode(load).decode(),
+            "endpoint": options.target.endpoint,
+            **_config_of(options),
+        },
         samples=_samples(log),
         spread=_spread(summary),
         repeats=summary.ok,
         flags=tuple(_flags(summary)),
         environment=facts.as_environment(),
     )
+
+
+def _config_of(options: ServeOptions) -> dict[str, Scalar]:
+    """The configuration of a local model, which its name alone would not tell."""
+    config = Path(options.server.model) / "config.json" if options.server else None
+    if config is None or not config.is_file():
+        return {}
+    return {"model_config": " ".join(config.read_text(encoding="utf-8").split())}
 
 
 def _metrics(summary: RunSummary) -> dict[str, float]:

@@ -165,6 +165,7 @@ def _validate(options: Namespace) -> None:
         measure_vllm,
         passed,
         read_kept,
+        store_kept,
     )
 
     if options.kept:
@@ -184,6 +185,8 @@ def _validate(options: Namespace) -> None:
         if options.keep:
             with replacing(options.keep) as stream:
                 stream.write(msgspec.json.encode(kept).decode())
+    if options.store:
+        store_kept(kept, options.store, options.hardware)
     found = analyse_vllm(kept, complain)
     if options.json:
         write_json(document(found))
