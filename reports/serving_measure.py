@@ -78,13 +78,14 @@ def rate_name(share: float) -> str:
 
 
 def static_loads(longest: int, most: int, repeats: int) -> Iterator[tuple[str, Load]]:
-    """Lone prompts of rising length, batches that start together, long contexts."""
+    """Lone prompts of rising length, batches that start together, long answers and contexts."""
     for tokens in (16, 64, 256, longest):
         yield f"lone prompt {tokens}", static_load(ClosedLoop(concurrency=1), tokens, 8, repeats)
     for batch in (2, 4, 8, 16, most):
         yield f"batch {batch}", static_load(AllAtOnce(), 16, 24, batch)
     for batch in (most // 2, most):
-        yield f"deep batch {batch}", static_load(AllAtOnce(), longest // 2, 24, batch)
+        # Of a batch with long answers, the prompts that trickled in are a small part.
+        yield f"long answers {batch}", static_load(AllAtOnce(), 64, 128, batch)
     yield "long context", static_load(ClosedLoop(concurrency=4), longest, 24, 8)
 
 

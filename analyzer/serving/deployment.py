@@ -14,6 +14,7 @@ import msgspec
 from analyzer.answer import check_arithmetic, settle
 from analyzer.basis import Basis
 from analyzer.counting.cache import cache_B
+from analyzer.engines import engine as engine_class
 from analyzer.errors import ConfigError
 from analyzer.model import Model
 from analyzer.phases import Laid, lay
@@ -43,7 +44,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of the device's memory, for weights, activations and cache together."""
     prefix_caching: bool = True
     chunked_prefill: bool = True
-    asynchronous: bool = False
+    asynchronous: bool | None = None
+    """Whether a step is scheduled while the one before it runs; None: as the engine does."""
     request_s: float | None = None
 
 
@@ -69,6 +71,8 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
     """
     if plan.speculation is not None and plan.speculation.draft is not None:
         raise ConfigError("the simulator takes drafting to be free; leave the draft model out")
+    if plan.offload is not None:
+        raise ConfigError("the simulator does not know offloading; leave those shares out")
     settled = settle(plan, model, basis)
     check_arithmetic(settled, model, system)
     laid = lay(model, settled)
@@ -79,7 +83,12 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
     if request_s is None:
         request_s = basis.rates.prefill_s
         assumed.append(f"{request_s * 1e3:.3g} ms from a request's arrival to the queue")
-    host = Host(request_s=request_s, overlapped=limits.asynchronous)
+    ahead = limits.asynchronous
+    if ahead is None:
+        ahead = engine_class(settled.engine).family == "vllm"
+        if ahead:
+            assumed.append("steps scheduled while the one before runs, as vLLM since 0.14")
+    host = Host(request_s=request_s, overlapped=ahead)
     engine = msgspec.structs.replace(engine, host=host)
     engines = int(settled.dp * settled.attention_dp)
     return Deployment(laid, engine, timer, engines, _kv_token_B(laid), tuple(assumed))

@@ -10,7 +10,7 @@ A trace names its columns arrival_time_s, input_tokens, output_tokens. Times are
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,8 @@ def _declare_limits(parser: ArgumentParser) -> None:
     group.add_argument("--gpu-memory-utilization", type=float, default=0.9, metavar="SHARE")
     group.add_argument("--no-prefix-caching", action="store_true")
     group.add_argument("--no-chunked-prefill", action="store_true")
-    group.add_argument("--async-scheduling", action="store_true",
-                       help="the next step is scheduled while one runs")  # fmt: skip
+    group.add_argument("--async-scheduling", action=BooleanOptionalAction,
+                       help="plan a step while one runs; default: vLLM does")  # fmt: skip
     group.add_argument("--request-s", type=float, metavar="S",
                        help="from arrival to the queue; default: as fitted")  # fmt: skip
 
@@ -130,7 +130,7 @@ def _limits(options: Namespace) -> Limits:
     return Limits(
         kv_blocks=options.kv_blocks,
         block_tokens=options.block_size,
-        max_batched_tokens=options.max_num_batched_tokens,
+        max_batched_tokens=options.max_num_batched_tokens or options.chunk,
         max_sequences=options.max_num_seqs,
         max_model_tokens=options.max_model_len,
         memory_share=share,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from fake_server import Background, FakeServer
@@ -22,11 +24,13 @@ from analyzer.workload_arrivals import (
     Uniform,
     requests,
 )
+from profilers.serving.compare import prompt_texts
 from profilers.serving.generator import Generator, generate
 from profilers.serving.http_stream import EventDecoder, Malformed, ResponseDecoder
 from profilers.serving.options import Target, Timeouts
 from profilers.serving.outcome import FAILURES
 from profilers.serving.prompts import PromptMaker
+from profilers.serving.random_model import SHAPES, write_model
 
 QUICK = Timeouts(connect_s=0.5, first_token_s=0.3, between_tokens_s=0.3, total_s=0.9)
 
@@ -190,6 +194,25 @@ def test_prompts_are_exact_unique_and_shared_where_asked(server: FakeServer) -> 
     assert all(
         body["ignore_eos"] and body["stream_options"]["include_usage"] for body in server.bodies
     )
+
+
+def test_prompts_go_out_as_text_where_the_other_tool_sends_text(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    few = load(4, arrivals=ClosedLoop(concurrency=2), seed=5)
+    shape = SHAPES["tiny"]
+    folder = write_model(tmp_path / "tiny", shape)
+    texts = prompt_texts(sys.executable, str(folder), few, shape.vocabulary)
+    server.bodies.clear()
+    server.keep_bodies = True
+    target = Target(url=server.url, model="tokens", vocabulary=shape.vocabulary)
+    asyncio.run(Generator(target, few, texts=texts).run())
+    server.keep_bodies = False
+    maker = PromptMaker(shape.vocabulary, few.seed)
+    # In this tokenizer each id is a word of its own.
+    words = {" ".join(f"w{each}" for each in maker.ids(spec)) for spec in requests(few)}
+    assert {body["prompt"] for body in server.bodies} == words
+    assert len(words) == 4
 
 
 def test_later_turns_begin_with_what_was_said() -> None:
