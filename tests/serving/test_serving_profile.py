@@ -26,6 +26,7 @@ from analyzer.workload_arrivals import (
 )
 from profilers.serving import ServeOptions, Sweep, Target, Timeouts, VllmServer, run_serve
 from profilers.serving.compare import bench_arguments, side_by_side
+from profilers.serving.engine_log import EngineStep, engine_steps
 from profilers.serving.generator import RunLog
 from profilers.serving.measures import summarise
 from profilers.serving.outcome import Outcome
@@ -159,6 +160,18 @@ def test_the_log_tells_what_the_endpoints_do_not() -> None:
     assert facts["kv_cache_tokens"] == "87,296"
     assert (facts["dtype"], facts["enable_prefix_caching"]) == ("torch.bfloat16", "False")
     assert "engine_config" not in facts
+
+
+def test_an_engines_own_account_of_its_steps_is_read_back() -> None:
+    said = (
+        "INFO 11-26 17:56:44 [loggers.py:199] Engine 000: Iteration(%d): %d context requests, "
+        "%d context tokens, %d generation requests, %d generation tokens, iteration elapsed time: "
+        "12.88 ms, CPU KV cache usage: 1.6%%"
+    )
+    log = "\n".join((said % (7, 2, 300, 0, 0), "another line", said % (8, 0, 0, 2, 2)))
+    first, second = engine_steps(log)
+    assert first == EngineStep(7, 2, 300, 0, 0, pytest.approx(0.01288))
+    assert (second.number, second.decode_tokens) == (8, 2)
 
 
 def test_attaching_reads_the_facts_back(server: FakeServer) -> None:
