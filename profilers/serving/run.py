@@ -62,12 +62,17 @@ class Session:
         """Path of the log of a server that was started, while it runs."""
         return self._server.log
 
-    def run(self, load: Load, texts: Mapping[int, str] | None = None) -> ServeRun:
+    def run(
+        self, load: Load, texts: Mapping[int, str] | None = None, *, scrape: bool = True
+    ) -> ServeRun:
         """Run one load; raises ServerFailed if the server died under it.
 
         `texts` are sent in place of the token ids of the requests of these numbers.
         """
-        run = _one_run(self.options, load, self._runner, texts)
+        options = self.options
+        if not scrape:
+            options = msgspec.structs.replace(options, scrape_s=0.0)
+        run = _one_run(options, load, self._runner, texts)
         self._server.check_alive()
         return run
 
@@ -93,7 +98,10 @@ def run_serve(options: ServeOptions, tell: Tell = lambda line: None) -> ServeRep
         if options.compare:
             load = runs[0].load
             comparison = compare_with_vllm_bench(
-                opened.options, lambda texts: opened.run(load, texts).summary, tell
+                opened.options,
+                # Reading /metrics takes the server's time, and the other tool does not do it.
+                lambda texts: opened.run(load, texts, scrape=False).summary,
+                tell,
             )
     report = ServeReport(
         facts=facts,
