@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,7 +41,9 @@ class Answer(NamedTuple):
             if metric == "peak_mem_B"
             else getattr(self.prediction, metric)
         )
-        return self.basis.interval(metric, values)
+        asked = _asked(self.plan, self.workload)
+        known = was_measured(self.basis, self.plan, self.model.name, self.arrival, asked)
+        return self.basis.interval(metric, values, known)
 
 
 def answer(
@@ -149,13 +151,7 @@ def _about_hull(
     hull = basis.calibration.hull if basis.calibration else None
     if hull is None:
         return
-    asked = {
-        "batch": load.batch,
-        "input_tokens": load.input_tokens,
-        "output_tokens": load.output_tokens,
-        "devices": plan.devices,
-    }
-    for name, values in asked.items():
+    for name, values in _asked(plan, load).items():
         low, high = getattr(hull, name)
         outside = outside_of(hull, name, values)
         if np.any(outside):
@@ -164,6 +160,32 @@ def _about_hull(
                 f"extrapolates: {name} {first:g} lies outside of the measured {low:g} to {high:g}"
             )
     yield from _about_kinds(hull, plan, arrival)
+
+
+def _asked(plan: Plan, load: Workload) -> dict[str, Any]:
+    """The numbers of a scenario that a hull bounds."""
+    return {
+        "batch": load.batch,
+        "input_tokens": load.input_tokens,
+        "output_tokens": load.output_tokens,
+        "devices": plan.devices,
+    }
+
+
+def was_measured(
+    basis: Basis, plan: Plan, model: str, arrival: str, asked: Mapping[str, Any]
+) -> Any:
+    """Where the model, the formats and the load were measured, and every number lies between
+    measured ones."""
+    hull = basis.calibration.hull if basis.calibration else None
+    if hull is None or basis.borrowed or model not in hull.models:
+        return False
+    if any(True for _ in _about_kinds(hull, plan, arrival)):
+        return False
+    outside: Any = False
+    for name, values in asked.items():
+        outside = outside | outside_of(hull, name, values)
+    return np.logical_not(outside)
 
 
 def _about_kinds(hull: Hull, plan: Plan, arrival: str) -> Iterator[str]:

@@ -63,14 +63,24 @@ class Basis(NamedTuple):
             return self.origin
         return "calibrated" if fitted.identified and not self.borrowed else "prior"
 
-    def interval(self, metric: str, values: Any) -> Interval | None:
-        """Where a measurement of `metric` lies, given its prediction; None: not known."""
+    def interval(self, metric: str, values: Any, seen: Any = False) -> Interval | None:
+        """Where a measurement of `metric` lies, given its prediction; None: not known.
+
+        `seen` is True, scenario by scenario, where the model and everything else was measured.
+        """
         band_of, inverse = BANDED_BY[metric]
-        band = self.calibration.band(band_of) if self.calibration else None
-        if band is None:
+        if self.calibration is None or self.calibration.band(band_of) is None:
             return None
-        low, high = (1.0 / band.high, 1.0 / band.low) if inverse else (band.low, band.high)
-        return Interval(band.level, np.asarray(values) * low, np.asarray(values) * high)
+        bounds = []
+        for measured in (False, True):
+            band = self.calibration.band(band_of, measured and not self.borrowed)
+            if band is None:
+                return None
+            ends = (1.0 / band.high, 1.0 / band.low) if inverse else (band.low, band.high)
+            bounds.append((*ends, band.level))
+        numbers = np.asarray(values)
+        low, high = (np.where(seen, bounds[1][i], bounds[0][i]) for i in (0, 1))
+        return Interval(bounds[0][2], numbers * low, numbers * high)
 
 
 class Interval(NamedTuple):

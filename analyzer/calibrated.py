@@ -57,6 +57,8 @@ class Band(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Held-out models behind it; the level is what their number supports."""
     coverage: float
     """Share of held-out rows inside, when each model's band came from the others."""
+    seen: bool = False
+    """True: of models and ranges that the fit has seen; False: of models that it has not."""
 
 
 class Score(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,9 +116,10 @@ class Calibration(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         values = {name: fitted.value for name, fitted in self.rates.items()}
         return msgspec.structs.replace(Rates.default(), **values)
 
-    def band(self, metric: str) -> Band | None:
-        """The interval of one metric, if it was measured."""
-        return next((band for band in self.bands if band.metric == metric), None)
+    def band(self, metric: str, seen: bool = False) -> Band | None:
+        """The interval of one metric, if it was measured; of what was seen, where that is known."""
+        mine = [band for band in self.bands if band.metric == metric]
+        return next((band for band in mine if band.seen == seen), mine[0] if mine else None)
 
 
 class Found(NamedTuple):

@@ -60,6 +60,11 @@ class Group(NamedTuple):
     def key(self) -> Key:
         return self.system.name, self.engine
 
+    @property
+    def served(self) -> bool:
+        """Whether most rows were measured under a load."""
+        return 2 * sum(case.looped for case in self.problem.cases) > len(self.problem.cases)
+
 
 class Collected(NamedTuple):
     """The corpus, sorted out."""

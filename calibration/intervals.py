@@ -113,6 +113,35 @@ def bands(
     return tuple(made)
 
 
+def seen_bands(
+    own: Sequence[Residuals], cells: Sequence[NDArray[np.str_]], optimism: float
+) -> tuple[Band, ...]:
+    """Bands for models and ranges that a fit has seen, from what it leaves of its own rows.
+
+    A cell is a model under one layout and batch: its rows, which differ in lengths, count together
+    as one. `optimism` widens for the rates that were fitted to the very rows.
+    """
+    made = []
+    for metric, mine, names in zip(METRICS, own, cells, strict=True):
+        grouped = Residuals(mine.values, names)
+        if not _speaks(grouped):
+            continue
+        factor = max(widening([grouped]), 1.0) * optimism
+        low, high = _band(grouped.values, grouped.groups, LEVEL)
+        made.append(
+            Band(
+                metric=metric,
+                level=LEVEL,
+                low=float(f"{np.exp(low * factor):.4g}"),
+                high=float(f"{np.exp(high * factor):.4g}"),
+                groups=len(np.unique(names)),
+                coverage=round(float(np.mean(needed(grouped) <= factor)), 4),
+                seen=True,
+            )
+        )
+    return tuple(made)
+
+
 def pool(parts: Sequence[tuple[str, Residuals]]) -> Residuals:
     """Residuals of several (system, engine)s; a model on another system is another group."""
     usable = [(name, r) for name, r in parts if len(r.values)]

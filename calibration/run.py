@@ -26,9 +26,10 @@ from calibration.corpus import PERF_DIR, load_corpus
 from calibration.export import calibration as assemble
 from calibration.export import write
 from calibration.families import Belief, Beliefs
-from calibration.intervals import Residuals, bands, pool, residuals, widening
+from calibration.fit import Fit
+from calibration.intervals import Residuals, bands, pool, residuals, seen_bands, widening
 from calibration.parameters import LINEAR, Prior, selected
-from calibration.problem import METRICS
+from calibration.problem import METRICS, Case, predict
 from calibration.relevant import relevant
 from calibration.rounds import (
     Fitted,
@@ -80,7 +81,9 @@ def calibrate_all(
         if (done := fitted[key])
     }
     factors, everyone = _interval_basis(held_out)
-    made = {key: bands(own, everyone, factors) for key, own in held_out.items()}
+    made = _bands_by_load(collected.groups, held_out)
+    for key, group in collected.groups.items():
+        made[key] += seen_of(group, fitted[key].fit)
     unseen = pooling.unseen_systems(collected.groups, alone)
     return Everything(collected, alone, fitted, factors, everyone, made, unseen)
 
@@ -94,6 +97,39 @@ def _interval_basis(
         factors[metric] = widening([own for _, own in parts])
         everyone[metric] = pool(parts)
     return factors, everyone
+
+
+def _bands_by_load(
+    groups: dict[Key, Group], held_out: dict[Key, list[Residuals]]
+) -> dict[Key, tuple[Band, ...]]:
+    """Fixed batches and loads err by other amounts: each kind borrows from and is widened by its
+    own."""
+    made: dict[Key, tuple[Band, ...]] = {}
+    for served in (False, True):
+        alike = {key: own for key, own in held_out.items() if groups[key].served == served}
+        if alike:
+            factors, everyone = _interval_basis(alike)
+            made |= {key: bands(own, everyone, factors) for key, own in alike.items()}
+    return made
+
+
+def seen_of(group: Group, fit: Fit) -> tuple[Band, ...]:
+    """Bands for what the fit has seen; none where rows are few beside the rates fitted to them."""
+    problem = group.problem
+    rows, free = int(np.isfinite(problem.observed).sum()), float(fit.data_share.sum())
+    if rows < 3.0 * free:
+        return ()
+    optimism = float(np.sqrt((rows + free) / (rows - free)))
+    cells = np.array([cell(case) for case in problem.cases])
+    own = residuals(predict(problem, fit.rates), problem.observed, cells)
+    return seen_bands(own, [part.groups for part in own], optimism)
+
+
+def cell(case: Case) -> str:
+    """Rows that differ in lengths only."""
+    plan = case.plan
+    layout = (plan.weights, plan.kv, plan.tp, plan.pp, plan.dp, plan.ep, plan.attention_dp)
+    return " ".join(map(str, (case.group, *layout, case.workload.batch)))
 
 
 COMMAND = "plumbline calibrate --all"
@@ -210,7 +246,13 @@ def _outcome(group: Group, fitted: Fitted) -> Outcome:
     made = bands(own, {}, factors)
     missing = _borrowed(group, {band.metric for band in made})
     command = f"plumbline calibrate --system {group.system.name}"
-    found = assemble(group, fitted.fit, fitted.held_out.predicted, (*made, *missing), command)
+    found = assemble(
+        group,
+        fitted.fit,
+        fitted.held_out.predicted,
+        (*made, *missing, *seen_of(group, fitted.fit)),
+        command,
+    )
     return Outcome(group, fitted, found)
 
 

@@ -92,11 +92,12 @@ def _bands(found: Calibration) -> Any:
             f"{band.level:.0%}",
             f"{band.coverage:.0%}",
             str(band.groups),
+            "seen" if band.seen else "unseen",
         )
         for band in found.bands
     ]
-    heading = "measured around predicted, on models never seen"
-    columns = ("", heading, "level", "coverage measured", "models behind it")
+    heading = "measured around predicted"
+    columns = ("", heading, "level", "coverage measured", "groups behind it", "model")
     return table(columns, rows, left=("",))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.answer import outside_of
+from analyzer.answer import outside_of, was_measured
 from analyzer.basis import BANDED_BY
 from analyzer.engines import engine
 from analyzer.errors import InputError
@@ -62,6 +62,15 @@ class _Sheet:
         self.no_first = np.zeros(len(loads), dtype=bool)
         self.no_later = np.zeros(len(loads), dtype=bool)
 
+    def numbers(self) -> dict[str, Any]:
+        """What a hull bounds."""
+        return {
+            "batch": self.batch,
+            "input_tokens": self.input,
+            "output_tokens": self.output,
+            "devices": np.full(len(self.batch), float(self.group.plan.devices)),
+        }
+
     def refuse(self, rows: NDArray[np.bool_], why: str) -> None:
         """Rows that get no figures."""
         rows = rows & self.open
@@ -100,7 +109,7 @@ def answer_rows(group: Group, loads: Sequence[Load]) -> Outcome:
     for mask, names in ((sheet.no_first, FIRST), (sheet.no_later, LATER)):
         for name in names:
             columns[name][mask] = np.nan
-    return Outcome(_with_bounds(group, columns), list(sheet.problems), list(sheet.notes))
+    return Outcome(_with_bounds(sheet, columns), list(sheet.problems), list(sheet.notes))
 
 
 def _complete(sheet: _Sheet) -> None:
@@ -216,12 +225,7 @@ def _note_hull(sheet: _Sheet) -> None:
     hull = group.basis.calibration.hull if group.basis.calibration else None
     if hull is None:
         return
-    values: dict[str, Any] = {
-        "batch": sheet.batch,
-        "input_tokens": sheet.input,
-        "output_tokens": sheet.output,
-        "devices": np.full(len(sheet.batch), float(group.plan.devices)),
-    }
+    values = sheet.numbers()
     bits = sum(
         outside_of(hull, name, values[name]).astype(np.intp) << place
         for place, name in enumerate(HULL)
@@ -232,10 +236,11 @@ def _note_hull(sheet: _Sheet) -> None:
             sheet.remark(bits == code, f"extrapolates in {', '.join(names)}")
 
 
-def _with_bounds(group: Group, columns: dict[str, Array]) -> dict[str, Array]:
-    bounded = dict(columns)
+def _with_bounds(sheet: _Sheet, columns: dict[str, Array]) -> dict[str, Array]:
+    bounded, group = dict(columns), sheet.group
+    known = was_measured(group.basis, group.plan, group.model.name, group.arrival, sheet.numbers())
     for name in BANDED_BY:
-        held = group.basis.interval(name, columns[name])
+        held = group.basis.interval(name, columns[name], known)
         if held is not None:
             bounded |= {f"{name}_lo": held.low, f"{name}_hi": held.high}
     return bounded

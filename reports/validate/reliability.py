@@ -141,15 +141,16 @@ def bands(found: Everything) -> Section:
         "held-out models behind it:count",
         "coverage:percent",
     )
+    unseen = [band for own in found.bands.values() for band in own if not band.seen]
     shared = {
-        metric: max(b.groups for own in found.bands.values() for b in own if b.metric == metric)
-        for metric in {band.metric for own in found.bands.values() for band in own}
+        metric: max(b.groups for b in unseen if b.metric == metric)
+        for metric in {band.metric for band in unseen}
     }
     lines: list[list[Cell]] = [
         [*key, NAMES[band.metric], band.level, band.low, band.high, band.groups, band.coverage]
         for key, own in sorted(found.bands.items())
         for band in own
-        if band.groups < shared[band.metric]
+        if not band.seen and band.groups < shared[band.metric]
     ]
     text = (
         "Measured over predicted, at 90 %, with the coverage that the group's held-out models saw. "
