@@ -51,12 +51,17 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Pipeline stages work on several micro-batches; False: one stage after the other."""
     chunks_overlap: bool = False
     """While a stage works on a chunk of the prompt, the stage before works on the next one."""
+    gathers_products: bool = False
+    """Tensor parallelism cuts every matrix by rows of its result and gathers it in fp32."""
     narrow_kv: bool = False
     """True where an 8-bit or narrower model runs with an 8-bit cache by default."""
     pads_heads: bool = False
     """Ranks that do not divide a model's heads get empty ones; False: such a layout is refused."""
     cache_copies: float = 0.0
     """Times a step copies the whole cache (transformers' dynamic cache concatenates)."""
+    matrix_ratio: float = 0.0
+    """Query heads per KV head for which decoding has a kernel on matrix units; 0: for none, or as
+    fast for any."""
 
 
 def _class(name: str, family: str = "", **behaviour: object) -> EngineClass:
@@ -77,7 +82,13 @@ ENGINES: dict[str, EngineClass] = {
             small_step_tokens=2048.0,
         ),
         _class("vllm-ascend", "vllm"),
-        _class("tensorrt-llm-0", "tensorrt-llm", max_sequences=2048.0, reserves=1.0),
+        _class(
+            "tensorrt-llm-0",
+            "tensorrt-llm",
+            max_sequences=2048.0,
+            reserves=1.0,
+            matrix_ratio=8.0,
+        ),
         _class("tensorrt-llm-0.10", "tensorrt-llm", max_sequences=2048.0, reserves=1.0),
         _class(
             "tensorrt-llm-1",
@@ -103,6 +114,7 @@ ENGINES: dict[str, EngineClass] = {
             chunk_tokens=512,
             chunks_overlap=True,
             flash=False,
+            gathers_products=True,
         ),
         _class("neuron", queues=False, memory_share=1.0, pads_heads=True),
         _class("openvino"),

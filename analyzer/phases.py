@@ -44,6 +44,9 @@ class CountedStep(NamedTuple):
     hop_stride: Any = 1.0
     hops: Any = 0.0
     """Times that a micro-batch is handed on."""
+    saved: Any = 0.0
+    """Executions fewer that it is as long as where successive ones follow one another through the
+    pipeline without a gap."""
     per_token: bool = False
     """True where the pipeline stays full (decoding), False where it fills and drains (prefill)."""
 
@@ -83,15 +86,14 @@ def _chunks(laid: Laid, load: Workload, batch: Any, fresh: Any) -> CountedStep:
     new = np.minimum(chunk, fresh)
     past = load.cached_tokens + _spread(np.maximum(fresh - new, 0.0), _axes(laid, load))
     segment = Segment(sequences=whole, new=new, past=past)
-    pieces = batch * fresh / (whole * new)
-    return _step(laid, segment, whole, pieces * _overlap(laid.plan, pieces), quadrature=True)
-
-
-def _overlap(plan: Plan, chunks: Any) -> Any:
-    """Share of its time that a row of chunks takes where the stages work on several at once."""
-    if not plan.chunks_overlap:
-        return 1.0
-    return (np.maximum(chunks, 1.0) + plan.pp - 1.0) / (np.maximum(chunks, 1.0) * plan.pp)
+    times = batch * fresh / (whole * new)
+    step = _step(laid, segment, whole, times, quadrature=True)
+    if not laid.plan.chunks_overlap:
+        return step
+    # a step is timed as all stages in turn; once the pipeline is full, each stage ends a chunk
+    pp = laid.plan.pp
+    streamed = np.where(times > 1.0, (times + pp - 1.0) / pp, times)
+    return step._replace(saved=times - streamed)
 
 
 def count_decode(laid: Laid, load: Workload) -> tuple[CountedStep, ...]:
@@ -182,7 +184,7 @@ def _step(
         hop_B,
         laid.layout.tp,
         laid.plan.pp - 1.0,
-        per_token,
+        per_token=per_token,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from analyzer import precision
 from analyzer.counting.context import Layout
+from analyzer.engines import engine
 from analyzer.errors import ConfigError
 from analyzer.model import Model, MoE
 from analyzer.optable import COMPUTE_INDEX
@@ -145,7 +146,20 @@ def layout(model: Model, plan: Plan) -> Layout:
         flash=plan.flash,
         lora_rank=float(plan.lora.rank) if plan.lora else 0.0,
         lora_adapters=float(plan.lora.adapters) if plan.lora else 0.0,
+        **_habits(plan),
     )
+
+
+def _habits(plan: Plan) -> dict[str, Any]:
+    """What the engine does by itself; nothing is known of one that is not named."""
+    if not plan.engine:
+        return {}
+    kind = engine(plan.engine)
+    return {
+        "cache_copies": kind.cache_copies,
+        "matrix_ratio": kind.matrix_ratio,
+        "gathers_products": kind.gathers_products,
+    }
 
 
 def _wide(activations: precision.Format) -> str:

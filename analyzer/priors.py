@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-LINEAR = frozenset({"gqa_exponent", "interference", "wave_loss"})
+LINEAR = frozenset({"gqa_exponent", "interference", "stream_overlap", "wave_loss"})
 """Fitted as they are; all others by their logarithm, since they are ratios or times."""
 
 
@@ -71,6 +71,7 @@ GENERIC: dict[str, Prior] = {
         prior("attention_wide", 1.0, 0.7),
         prior("half_wide", 1.0, 0.7),
         prior("gqa_exponent", 0.25, 0.3),
+        prior("query_cost", 2.0, 1.0),
         prior("vector_eff", 0.5, 0.4),
         prior("sharpness", 3.0, 0.6),
         prior("launch_s", 2e-6, 1.0),
@@ -79,6 +80,8 @@ GENERIC: dict[str, Prior] = {
         prior("step_s", 2e-3, 1.5),
         prior("sequence_s", 3e-5, 1.5),
         prior("prefill_s", 5e-3, 1.5),
+        prior("stream_overlap", 0.8, 0.15),
+        prior("cold_s", 0.03, 1.0),
         prior("burst", 0.06, 0.7),
         prior("interference", 1.0, 0.3),
         prior("collective_s", 8e-6, 1.0),

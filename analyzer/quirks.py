@@ -50,6 +50,15 @@ def _silicon_sample(scenario: Scenario) -> Scenario:
     return _narrow_cache(_product_of_both(scenario))
 
 
+_UNWARMED = {("llama_cpp_xiongjiedai", "main")}
+"""Source and variant of single runs of a program; benchmarks run once before they measure."""
+
+
+def unwarmed(scenario: Scenario, source: str) -> bool:
+    """True where the first token includes what only a program's first run pays."""
+    return (source, scenario.variant) in _UNWARMED
+
+
 REPAIRS: dict[str, Repair] = {"silicon_sample": _silicon_sample}
 """By source name."""
 

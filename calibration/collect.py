@@ -19,7 +19,7 @@ from analyzer.errors import InputError
 from analyzer.memory import capacity
 from analyzer.model import MoE
 from analyzer.predict import grown
-from analyzer.quirks import repaired
+from analyzer.quirks import repaired, unwarmed
 from analyzer.records import Record, Scenario
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.resolve import Question, question
@@ -89,7 +89,9 @@ def collect(records: Iterable[Record], only: str | None = None) -> Collected:
             asked = question(_completed(record), record.provenance.date)
             _refuse_foreign_cache(asked)
             _refuse_beyond_graphs(asked)
-            case = _paced(case_of(asked, observed, record.provenance.source), record)
+            source = record.provenance.source
+            case = _paced(case_of(asked, observed, source), record)
+            case = case._replace(cold=unwarmed(record.scenario, source))
         except InputError as error:
             left_out.append(LeftOut(record, str(error)))
             continue

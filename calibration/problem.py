@@ -50,6 +50,8 @@ class Case(NamedTuple):
     row: int = -1
     """Position in the corpus."""
     campaign: str = ""
+    cold: bool = False
+    """A first run, without one before it to warm up."""
 
 
 class Bundle(NamedTuple):
@@ -64,6 +66,8 @@ class Bundle(NamedTuple):
     concurrency: Array
     running: Array
     looped: bool
+    cold: Array
+    """1 where nothing was warmed up."""
     positions: NDArray[np.intp]
     """Where each case stands in the problem."""
 
@@ -118,7 +122,8 @@ def _time(bundle: Bundle, machine: Machine, rates: Rates) -> Array:
         latency = closed_loop(busy, bundle.output_tokens, bundle.concurrency, bundle.running, rates)
     else:
         first = time_prefill(bundle.prefill, machine, rates)
-        latency = static_batch(first.total_s, later.total_s, bundle.output_tokens)
+        first_s = first.total_s + rates.cold_s * bundle.cold
+        latency = static_batch(first_s, later.total_s, bundle.output_tokens)
     return np.stack(latency[:3], axis=-1)
 
 
@@ -154,6 +159,7 @@ def _bundle(cases: Sequence[Case], indices: list[int]) -> Bundle:
         np.array([_per_replica(case, case.workload.batch) for case in chosen]),
         np.array([_per_replica(case, case.running) for case in chosen]),
         chosen[0].looped,
+        np.array([float(case.cold) for case in chosen]),
         np.array(order, dtype=np.intp),
     )
 

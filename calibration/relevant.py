@@ -51,6 +51,10 @@ def relevant(problem: Problem) -> list[str]:
         met |= _met(table)
     if not all(engine(case.plan.engine).graphs for case in problem.cases):
         met.add("host_launch_s")
+    if any(bundle.cold.any() for bundle in problem.bundles):
+        met.add("cold_s")
+    if any(np.any(step.saved) for bundle in problem.bundles for step in bundle.prefill):
+        met.add("stream_overlap")
     if any(bundle.looped for bundle in problem.bundles):
         met |= {"burst", "interference", "prefill_launch_s"}
     if problem.machine.matrix_vector and met >= {"gemm_eff_32", "gemm_eff_16"}:
@@ -72,6 +76,7 @@ def _met(table: FlatTable) -> set[str]:
         "expert_eff": bool((kinds == KIND_INDEX["grouped_gemm"]).any()),
         "kv_narrow_eff": bool((columns["weight_bits"][attention] < 15).any()),
         "gqa_exponent": bool((columns["heads_per_group"][attention] > 1).any()),
+        "query_cost": bool((columns["lone_flops"] > 0).any()),
         "collective_s": bool((columns["ranks"] > 1).any()),
         "link_eff": bool((columns["ranks"] > 1).any()),
     }

@@ -11,7 +11,7 @@ from analyzer.counting.context import Segment
 from analyzer.counting.elementwise import NORM, ROPE, launches, passes
 from analyzer.counting.indexer import index
 from analyzer.counting.linear import linear
-from analyzer.counting.numeric import ceil, floor, larger, pick, smaller
+from analyzer.counting.numeric import both, ceil, floor, larger, negate, pick, smaller
 from analyzer.counting.work import Work
 from analyzer.model import Attention
 from analyzer.optable import Number, Op
@@ -119,17 +119,21 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
         reach = smaller(segment.keys, pairs)
     per_key = shape.keys + shape.values
     heads = segment.sequences * shape.heads
+    flops = 2.0 * heads * pairs * (kind.head_dim + shape.v_dim)
+    ratio = shape.heads / shape.kv_heads
+    lone = both(segment.new <= 1.0, negate(ratio == work.layout.matrix_ratio))
     return Op(
         name=f"{prefix}.core",
         kind="attention",
-        flops=2.0 * heads * pairs * (kind.head_dim + shape.v_dim),
+        flops=flops,
+        lone_flops=pick(lone, flops, 0.0),
         act_B=heads * segment.new * (kind.head_dim + shape.v_dim) * work.act_B,
         kv_B=per_key * keys_read(segment, reach) * work.layout.kv_B,
         m=segment.new,
         n=reach,
         k=float(kind.head_dim),
         groups=segment.sequences * shape.kv_heads,
-        heads_per_group=shape.heads / shape.kv_heads,
+        heads_per_group=ratio,
         compute=work.layout.attention_compute,
         weight_bits=work.layout.kv_B * 8.0,
         vector_flops=SOFTMAX_FLOPS * heads * pairs,

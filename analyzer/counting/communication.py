@@ -7,11 +7,14 @@ the ranks that deal out experts lie tp/ep apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from analyzer.counting.numeric import pick, possible
 from analyzer.counting.work import Work
 from analyzer.optable import Number, Op
+
+_FP32_B = 4.0
 
 
 def collective(
@@ -50,6 +53,24 @@ def sum_partials(work: Work, name: str) -> list[Op]:
             f"{name}.reduce_scatter", "reduce_scatter", payload_B, work.local, work.scattered
         ),
     ]
+
+
+def join(work: Work, name: str, ops: Sequence[Op]) -> list[Op]:
+    """Bring together what the ranks computed of one block, made of `ops`."""
+    if not work.layout.gathers_products:
+        return sum_partials(work, name)
+    gathers = []
+    for op in ops:
+        if op.kind == "gemm":
+            payload_B = op.m * _whole(work, op) * _FP32_B
+            active = work.reduced
+            gathers += collective(f"{op.name}.gather", "all_gather", payload_B, work.local, active)
+    return gathers
+
+
+def _whole(work: Work, op: Op) -> Number:
+    """Columns of a product over all ranks: cut by columns where the inputs are whole."""
+    return pick(op.k == float(work.hidden), op.n * work.local, op.n)
 
 
 def stage_transfer(work: Work) -> Op:

@@ -101,3 +101,7 @@ class Layout(NamedTuple):
     False: every rank gathers all tokens and the partial sums are reduced (vLLM without DeepEP)."""
     cache_copies: Number = 0.0
     """Times that a step copies the whole cache (1: transformers' dynamic cache concatenates)."""
+    gathers_products: bool = False
+    """Every product of a layer is gathered in fp32 instead of two sums per layer (llama.cpp)."""
+    matrix_ratio: Number = 0.0
+    """Query heads per KV head that decoding multiplies as one matrix; others go one by one."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from analyzer.counting import elementwise
 from analyzer.counting.attention import attention
-from analyzer.counting.communication import gather_tokens, sum_partials
+from analyzer.counting.communication import gather_tokens, join
 from analyzer.counting.compressed import compressed_attention
 from analyzer.counting.embedding import projections
 from analyzer.counting.ffn import dense
@@ -90,4 +90,4 @@ def layer_operators(work: Work, layer: Layer) -> list[Op]:
 def _enclosed(work: Work, ops: list[Op], name: str) -> list[Op]:
     if not ops:
         return []
-    return [*gather_tokens(work, name), *ops, *sum_partials(work, name)]
+    return [*gather_tokens(work, name), *ops, *join(work, name, ops)]

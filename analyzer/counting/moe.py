@@ -22,6 +22,8 @@ from analyzer.optable import Number, Op
 # Per score: read twice, written once in fp32. Per routed row: sorted index and weight.
 _SCORE_B, _PLACE_B, _SCORE_FLOPS = 12.0, 24.0, 8.0
 _ROUTE_LAUNCHES, _EAGER_ROUTE_LAUNCHES = 4.0, 12.0
+# Eager engines visit expert after expert, those without tokens as well.
+_EAGER_VISIT_LAUNCHES = 6.0
 
 
 class Deal(NamedTuple):
@@ -101,8 +103,12 @@ def _route(work: Work, kind: MoE, busiest: Load) -> Op:
         flops=_SCORE_FLOPS * tokens * kind.experts + 2.0 * busiest.rows * width,
         act_B=tokens * (kind.experts * _SCORE_B + kind.top_k * _PLACE_B)
         + (busiest.rows + tokens) * width * work.act_B,
-        launches=pick(work.fused, _ROUTE_LAUNCHES, _EAGER_ROUTE_LAUNCHES),
+        launches=pick(work.fused, _ROUTE_LAUNCHES, _eager_launches(kind)),
     )
+
+
+def _eager_launches(kind: MoE) -> float:
+    return _EAGER_ROUTE_LAUNCHES + _EAGER_VISIT_LAUNCHES * kind.experts
 
 
 def _travel(work: Work, kind: MoE, deal: Deal, busiest: Load) -> list[Op]:

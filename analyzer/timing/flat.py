@@ -112,6 +112,7 @@ def merge(steps: Sequence[CountedStep], widths: Sequence[int]) -> CountedStep:
         hop_B=joined("hop_B"),
         hop_stride=joined("hop_stride"),
         hops=joined("hops"),
+        saved=joined("saved"),
     )
 
 

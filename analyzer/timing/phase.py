@@ -91,7 +91,8 @@ def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:
         for table, stage in zip(step.tables, timed, strict=True)
     )
     whole = (_mean(values) if step.quadrature else values for values in through[:4])
-    total_s, device_s, network_s, host_s = (values * step.times for values in whole)
+    times = step.times - rates.stream_overlap * step.saved
+    total_s, device_s, network_s, host_s = (values * times for values in whole)
     return Phase(total_s, device_s, network_s, host_s, parts)
 
 

@@ -116,6 +116,15 @@ PARAMETERS: dict[str, Parameter] = {
             1.5,
             "cost of query heads that share a KV head: 0 reads it once, 1 once per query head",
         ),
+        Parameter(
+            "query_cost",
+            "ratio",
+            0.0,
+            0.0,
+            0.0,
+            200.0,
+            "vector time per operation of attention on a lone query: 0 where matrix units do it",
+        ),
         _share("vector_eff", "memory-bound vector work: norms, activations, copies"),
         Parameter(
             "sharpness",
@@ -137,6 +146,16 @@ PARAMETERS: dict[str, Parameter] = {
         _cost("step_s", "s", 1.0, "fixed cost of a step: scheduling, sampling, host"),
         _cost("sequence_s", "s", 0.05, "cost of a step per sequence in it"),
         _cost("prefill_s", "s", 5.0, "cost of a request batch before its first token"),
+        Parameter(
+            "stream_overlap",
+            "share",
+            1.0,
+            0.8,
+            0.0,
+            1.0,
+            "overlap of a prompt's chunks in a pipeline, of what gapless streaming would save",
+        ),
+        _cost("cold_s", "s", 5.0, "what a first run without a warm-up adds to its first token"),
         _cost(
             "burst",
             "prefills",
@@ -192,6 +211,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attention_wide: Any = 1.0
     half_wide: Any = 1.0
     gqa_exponent: Any = 0.0
+    query_cost: Any = 0.0
     vector_eff: Any = DEFAULT_EFFICIENCY
     sharpness: Any = 64.0
     launch_s: Any = 0.0
@@ -200,6 +220,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     step_s: Any = 0.0
     sequence_s: Any = 0.0
     prefill_s: Any = 0.0
+    stream_overlap: Any = 0.8
+    cold_s: Any = 0.0
     burst: Any = 0.0
     interference: Any = 1.0
     collective_s: Any = 0.0

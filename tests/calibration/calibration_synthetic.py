@@ -19,8 +19,9 @@ from calibration.problem import METRICS, Problem, build, predict
 
 TRUTH = Rates.default().with_values(
     gemm_eff_16=0.71, gemm_half=30.0, attention_eff=0.4, attention_half=150.0, mem_eff=0.82,
-    kv_eff=0.7, kv_splits=16.0, gqa_exponent=0.2, vector_eff=0.55, sharpness=3.0, launch_s=2.5e-6,
-    step_s=1.2e-3, sequence_s=2e-5, prefill_s=4e-3, collective_s=1e-5, link_eff=0.7,
+    kv_eff=0.7, kv_splits=16.0, gqa_exponent=0.2, query_cost=3.0, vector_eff=0.55, sharpness=3.0,
+    launch_s=2.5e-6, step_s=1.2e-3, sequence_s=2e-5, prefill_s=4e-3, collective_s=1e-5,
+    link_eff=0.7,
 )  # fmt: skip
 MODELS = ("llama-2-7b", "llama-3-8b", "mistral-7b", "qwen2.5-1.5b", "llama-3.2-3b")
 

@@ -10,8 +10,10 @@ from calibration_synthetic import one_group, records, scenarios, with_metrics
 from analyzer.errors import CalibrationError
 from analyzer.records import Flag, Record
 from analyzer.records_arrival import Arrival
+from analyzer.timing.rates import Rates
 from calibration.collect import Collected, collect
 from calibration.corpus import PERF_DIR, load_corpus
+from calibration.problem import predict
 from calibration.run import calibrate, gathered
 
 SYSTEM = "A100-SXM-80GB"
@@ -156,3 +158,16 @@ def test_offline_throughput_becomes_the_pace_of_a_full_engine() -> None:
     assert case.observed[1] == pytest.approx(case.running / 2000.0)
     assert np.isnan(case.observed[0])
     assert np.isnan(case.observed[2])
+
+
+def test_first_runs_are_told_from_warmed_ones() -> None:
+    """A program's only run pays for its start, a benchmark's does not; only the former is cold."""
+    found = collect(load_corpus(PERF_DIR, only="RTXA6000").records, only="RTXA6000")
+    group = found.groups["RTXA6000", "llama.cpp"]
+    cold = {case.cold for case in group.problem.cases}
+    assert cold == {True, False}
+    for case, record in zip(group.problem.cases, group.records, strict=True):
+        assert case.cold == (record.scenario.variant == "main")
+    slow, fast = (predict(group.problem, Rates.default().with_values(cold_s=s)) for s in (0.5, 0.0))
+    marked = np.array([case.cold for case in group.problem.cases])
+    np.testing.assert_allclose((slow - fast)[:, 0], 0.5 * marked, atol=1e-9)

@@ -54,6 +54,16 @@ def test_two_all_reduces_per_layer() -> None:
     }
 
 
+def test_every_product_is_gathered_where_matrices_are_cut_by_rows() -> None:
+    found = calls(count(MODELS["dense"], STEP, Layout(tp=4.0, gathers_products=True)))
+    fp32_B = TOKENS * 4
+    widths = {"ffn.up": 2 * DENSE.width, "ffn.down": HIDDEN, "attention.out": HIDDEN}
+    widths["attention.qkv"] = (GQA.heads + 2 * GQA.kv_heads) * GQA.head_dim
+    for name, width in widths.items():
+        assert found[f"{name}.gather"] == (2, fp32_B * width, 4, 1)
+    assert not any(name in found for name in ("mixer.all_reduce", "ffn.all_reduce"))
+
+
 def test_parallel_blocks_reduce_once() -> None:
     layer = Layer(mixer=GQA, ffn=DENSE, norms=1, parallel=True)
     block = Model(name="block", hidden=HIDDEN, vocab=240, layers=(layer,) * 5)

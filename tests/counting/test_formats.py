@@ -7,6 +7,7 @@ import pytest
 
 from analyzer.counting import Layout, count, steps
 from analyzer.counting.footprint import weights_B
+from analyzer.model import MoE
 from analyzer.optable import COMPUTE_INDEX, OpTable
 
 from .models import DENSE, GQA, HIDDEN, MODELS, model
@@ -106,6 +107,33 @@ def test_every_small_operator_is_there() -> None:
 def test_softmax_is_vector_work() -> None:
     table = count(MODELS["dense"], STEP, Layout())
     assert column(table, "attention.core", "vector_flops") == 5 * 8 * 8 * 101
+
+
+def test_one_query_per_head_is_a_vector() -> None:
+    """Decoding multiplies vectors, prefill matrices; a kernel for that ratio makes it a matrix."""
+    decode = count(MODELS["dense"], STEP, Layout())
+    ratio = column(decode, "attention.core", "heads_per_group")
+    lone = column(decode, "attention.core", "lone_flops")
+    assert lone == column(decode, "attention.core", "flops") > 0
+    packed = count(MODELS["dense"], STEP, Layout(matrix_ratio=ratio))
+    assert column(packed, "attention.core", "lone_flops") == 0
+    assert (
+        column(
+            count(MODELS["dense"], steps.prefill(2, 50), Layout()), "attention.core", "lone_flops"
+        )
+        == 0
+    )
+
+
+def test_eager_engines_visit_every_expert() -> None:
+    """One more expert of the same top-k is a few more launches, touched or not; fused: none."""
+    for fused, more in ((False, 6.0), (True, 0.0)):
+        few, many = (
+            count(model((GQA, MoE(experts=n, top_k=3, width=64))), STEP, Layout(fused=fused))
+            for n in (16, 17)
+        )
+        starts = column(many, "moe.route", "launches") - column(few, "moe.route", "launches")
+        assert starts == more
 
 
 def test_no_row_divides_by_zero() -> None:

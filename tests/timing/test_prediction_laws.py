@@ -3,6 +3,7 @@ of scenarios answers as its members would."""
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,8 +16,9 @@ from analyzer.plan import Plan
 from analyzer.predict import predict
 from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
+from analyzer.timing.phase import time_phase
 from analyzer.timing.rates import PARAMETERS, Rates
-from analyzer.timing.roofline import fill, padded, smooth_max
+from analyzer.timing.roofline import fill, padded, smooth_max, time_ops
 from analyzer.workload import Workload
 
 MODELS = ("llama-3-8b", "mixtral-8x7b", "deepseek-v3", "gpt-oss-20b", "qwen3-next-80b-a3b")
@@ -155,3 +157,39 @@ def test_a_machine_is_never_more_than_full(parallel: float, units: float) -> Non
     share = float(fill(np.array(parallel), units))
     assert 0.0 < share <= 1.0
     assert share <= parallel / units * (1 + 1e-9)
+
+
+def test_a_lone_query_costs_vector_time() -> None:
+    """With nothing else binding, decode attention takes its FLOPs over the vector units' rate."""
+    laid = lay(load("llama-2-7b"), Plan())
+    (step,) = count_decode(laid, Workload(batch=8, input_tokens=500, output_tokens=2))
+    (table,) = step.tables
+    free = Rates.ideal()
+    slow = time_ops(table, machine(SYSTEM), free.with_values(query_cost=50.0))
+    core = table.names.index("attention.core")
+    expected_s = 50.0 * table.lone_flops[core] * table.repeat[core] / machine(SYSTEM).vector_flops
+    least_s = time_ops(table, machine(SYSTEM), free).compute_s[core]
+    np.testing.assert_allclose(slow.compute_s[core], least_s + expected_s, rtol=1e-12)
+
+
+def test_engines_bring_their_habits_to_the_count() -> None:
+    copying = lay(load("llama-3-8b"), Plan(engine="transformers")).layout
+    plain = lay(load("llama-3-8b"), Plan()).layout
+    assert (copying.cache_copies, plain.cache_copies) == (1.0, 0.0)
+    assert lay(load("llama-3-8b"), Plan(engine="tensorrt-llm-0")).layout.matrix_ratio == 8.0
+
+
+def test_chunks_stream_through_a_pipeline() -> None:
+    """n chunks through p equal stages end after n + p − 1 stage times, where all overlap."""
+    asked = Workload(batch=1, input_tokens=2048, output_tokens=2)
+    plan = Plan(pp=4, micro_batches=1, chunk_tokens=512, chunks_overlap=True)
+    times_s = {}
+    for overlap in (0.0, 0.5, 1.0):
+        rates = Rates.ideal().with_values(stream_overlap=overlap)
+        steps = count_prefill(lay(load("llama-3-8b"), plan), asked)
+        times_s[overlap] = float(time_phase(steps, machine(SYSTEM), rates).total_s)
+    assert times_s[1.0] / times_s[0.0] == pytest.approx((4 + 4 - 1) / (4 * 4), rel=1e-12)
+    assert times_s[0.5] == pytest.approx((times_s[0.0] + times_s[1.0]) / 2, rel=1e-12)
+    other = msgspec.structs.replace(plan, chunks_overlap=False)
+    waits = time_phase(count_prefill(lay(load("llama-3-8b"), other), asked), machine(SYSTEM), rates)
+    assert float(waits.total_s) == pytest.approx(times_s[0.0], rel=1e-12)
