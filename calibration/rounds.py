@@ -62,9 +62,17 @@ OWN_MODELS = 4
 """With so many models of its own a (system, engine) is better off without its relatives' word."""
 
 
+OWN_SERVED = 2, 50
+"""Models and rows that do where all of them were served: what differs between systems' schedulers
+is more than between models."""
+
+
 def speaks_for_itself(group: Group) -> bool:
     """Enough models for generic priors to do."""
-    return len(set(group.problem.groups)) >= OWN_MODELS
+    cases, models = group.problem.cases, len(set(group.problem.groups))
+    least, rows = OWN_SERVED
+    served = all(case.looped for case in cases) and models >= least and len(cases) >= rows
+    return models >= OWN_MODELS or served
 
 
 def kin_priors(names: list[str], key: Key, learnt: Beliefs) -> list[Prior]:

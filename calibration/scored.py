@@ -52,8 +52,13 @@ class Scored(NamedTuple):
 
     @property
     def looped(self) -> NDArray[np.bool_]:
-        """Rows of closed-loop serving, as against fixed batches."""
+        """Rows of serving, as against fixed batches."""
         return np.array([case.looped for case in self.group.problem.cases])
+
+    @property
+    def queued(self) -> NDArray[np.bool_]:
+        """Rows of offline throughput: more requests wait than can run."""
+        return np.array([case.queued for case in self.group.problem.cases])
 
 
 def score_all(found: Everything, ranges: bool = True) -> list[Scored]:

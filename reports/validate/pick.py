@@ -40,7 +40,12 @@ def fixed(one: Scored) -> NDArray[np.bool_]:
 
 def served(one: Scored) -> NDArray[np.bool_]:
     """Closed-loop serving."""
-    return one.looped
+    return one.looped & ~one.queued
+
+
+def queued(one: Scored) -> NDArray[np.bool_]:
+    """Offline throughput, as the time per token of an engine that is always full."""
+    return one.queued
 
 
 def everything(one: Scored) -> NDArray[np.bool_]:
@@ -48,7 +53,7 @@ def everything(one: Scored) -> NDArray[np.bool_]:
     return np.ones(len(one.models), dtype=bool)
 
 
-LOADS: dict[str, Mask] = {"fixed batch": fixed, "served": served}
+LOADS: dict[str, Mask] = {"fixed batch": fixed, "served": served, "offline": queued}
 
 
 def rows(scored: Iterable[Scored], way: str, metric: str, mask: Mask = everything) -> Rows:

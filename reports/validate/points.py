@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from calibration.problem import METRICS
+from calibration.problem import METRICS, Case
 from calibration.scored import OURS, OURS_OUT, Scored
 from reports.validate.table import Cell, rounded
 
@@ -33,7 +33,7 @@ COLUMNS = (
     "held_out_s",
     "in_sample_s",
 )
-SERVED, FIXED = "served", "fixed batch"
+SERVED, FIXED, QUEUED = "served", "fixed batch", "offline"
 
 
 def points(scored: Sequence[Scored]) -> str:
@@ -66,7 +66,7 @@ def _rows(one: Scored) -> Iterator[list[Cell]]:
             yield [
                 *one.key,
                 case.model.name,
-                SERVED if case.looped else FIXED,
+                _load(case),
                 name.removesuffix("_s"),
                 *asked,
                 case.plan.weights,
@@ -74,6 +74,12 @@ def _rows(one: Scored) -> Iterator[list[Cell]]:
                 _number(measured),
                 *predicted,
             ]
+
+
+def _load(case: Case) -> str:
+    if case.queued:
+        return QUEUED
+    return SERVED if case.looped else FIXED
 
 
 def _number(value: float) -> Cell:

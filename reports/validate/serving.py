@@ -9,21 +9,35 @@ from numpy.typing import NDArray
 
 from calibration.problem import METRICS
 from calibration.scored import OURS, OURS_OUT, Scored
-from reports.validate.pick import NAMES, Mask, models_of, rows, served, title
+from reports.validate.pick import NAMES, Mask, models_of, queued, rows, served, title
 from reports.validate.table import Cell, Section, Table, table
 
 SOURCES = ("silicon_sample", "gpustack", "ml_energy")
 TEXT = (
     "TTFT includes waiting for a turn, as the measured one does. “Held out” leaves the model out "
     "of every fit; “in-sample” has seen it. TTFT under load depends on how arrivals bunch, which "
-    "sources do not state; its median is shown beside the mean for that reason.",
+    "sources do not state; its median is shown beside the mean for that reason. Offline "
+    "throughput, with more requests waiting than can run, is scored as the time per token of a "
+    "full engine: running sequences over tokens per second, so that an error of either is that of "
+    "the other.",
 )
 
 
 def serving(scored: Sequence[Scored]) -> Section:
     """By source, and by group."""
-    tables = (_by_source(scored), _by_group(scored))
+    tables = (_by_source(scored), _by_group(scored), _offline(scored))
     return Section("serving", "Closed-loop serving", TEXT, tables)
+
+
+def _offline(scored: Sequence[Scored]) -> Table:
+    """Throughput of engines that are always full, as their time per token."""
+    lines: list[list[Cell]] = []
+    for one in scored:
+        line = _figures([one], "tpot_s", queued)
+        if line:
+            lines.append([title(one), models_of(one, "tpot_s", queued), *line])
+    columns = ("offline: system and engine", "held-out models:count", *COLUMNS)
+    return table("offline", columns, lines)
 
 
 COLUMNS = (
