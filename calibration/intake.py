@@ -19,15 +19,19 @@ from analyzer.records import Flag, Record
 from analyzer.records_codec import decode_record
 
 _TIMES = frozenset({"ttft_s", "tpot_s", "e2e_s"})
+_OF_THE_MACHINE = frozenset({"noisy", "short", "throttled"})
+"""Doubts about how calm the machine was, not about what was measured."""
 KNOWN_WELL_ENOUGH = 0.1
 """Half-width of a median's interval up to which noise alone does not keep a record out of a fit."""
 
 
-def as_measured_here(records: Iterable[Record], system: str, models: Path) -> list[Record]:
+def as_measured_here(
+    records: Iterable[Record], system: str, models: Path, doubtful: bool = False
+) -> list[Record]:
     """Whole runs among the records, as measured on `system`; models' files go into `models`.
 
     Of a static batch or a closed loop; other kinds of record are passed on as they are, so that
-    what leaves them out can say why.
+    what leaves them out can say why. `doubtful` takes noisy and disturbed ones for what they say.
     """
     ready = []
     for record in records:
@@ -39,18 +43,19 @@ def as_measured_here(records: Iterable[Record], system: str, models: Path) -> li
         scenario = msgspec.structs.replace(
             record.scenario, hardware=system, model=_model(record, models)
         )
-        flags = tuple(_weighed(flag, record) for flag in record.flags)
+        flags = tuple(_weighed(flag, record, doubtful) for flag in record.flags)
         ready.append(msgspec.structs.replace(record, kind=kind, scenario=scenario, flags=flags))
     return ready
 
 
-def _weighed(flag: Flag, record: Record) -> Flag:
+def _weighed(flag: Flag, record: Record, doubtful: bool) -> Flag:
     """Plain noise is no doubt about a record whose median is known well enough to learn from.
 
     A noisy median errs either way and is one row of many; a disturbed one is only ever too slow.
     """
     disturbed = any("disturbed" in other.reason for other in record.flags)
-    if flag.code != "noisy" or disturbed or _half_width(record) > KNOWN_WELL_ENOUGH:
+    plain = not disturbed and _half_width(record) <= KNOWN_WELL_ENOUGH
+    if flag.code not in _OF_THE_MACHINE or not (plain or doubtful):
         return flag
     return msgspec.structs.replace(flag, severity="note")
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from analyzer.errors import CalibrationError, InputError, TooFewGroups
-from analyzer.sources.operator_fit import OperatorFit
+from analyzer.errors import CalibrationError, ConfigError, InputError, TooFewGroups, nearest
+from analyzer.sources.operator_fit import OperatorFit, read_operator_fits
 from analyzer.sources.operator_rows import OperatorRows, read_operator_rows
 from analyzer.sources.operator_work import FORM_OF, Shaped, shape_rows
 from analyzer.sources.physics import copies, fingerprint, gate
@@ -198,20 +198,28 @@ def export(fits: list[OperatorFit], path: Path) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n")
 
 
-def refit_catalog(folder: Path, path: Path) -> Campaign:
+def refit_catalog(folder: Path, path: Path, only: str = "") -> Campaign:
     """Fit all operator records of a folder and write their forms, without residuals, to `path`.
 
-    This is how `analyzer/catalog/operators.json` is made from `benchmark-perf/operators`.
+    This is how `analyzer/catalog/operators.json` is made from `benchmark-perf/operators`. `only`
+    fits the classes of one device anew and leaves those of others in `path` as they are.
     """
     from analyzer.systems_catalog import load_system
 
     rows = read_operator_rows(sorted(folder.glob("*.csv*")))
+    others: list[OperatorFit] = []
+    if only:
+        known = sorted(set(rows.text["hardware"].tolist()))
+        if only not in known:
+            raise ConfigError(f"no operator records of {only!r}{nearest(only, known)}")
+        rows = rows.where(hardware=only)
+        others = [fit for fit in read_operator_fits(path) if fit.hardware != only]
     campaign = fit_operators(rows, chips_from(load_system))
     good = [fit for fit in campaign.fits if fit.held_out_form <= WORST_SHIPPED]
     for fit in campaign.fits:
         if fit.held_out_form > WORST_SHIPPED:
             campaign.skipped[fit.name] = f"held-out error {fit.held_out_form:.0%}: not what it does"
-    export([without_residual(fit) for fit in good], path)
+    export([*others, *(without_residual(fit) for fit in good)], path)
     return campaign._replace(fits=good)
 
 

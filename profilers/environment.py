@@ -13,7 +13,8 @@ import platform
 import re
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -70,6 +71,12 @@ def redact_arguments(arguments: Sequence[str], names: Sequence[str] | None = Non
     return shown
 
 
+def short_paths(command: str) -> str:
+    """A command line with absolute paths cut to their last part: where they lie is nobody's
+    business."""
+    return re.sub(r"(?<![^\s=])[~/](?:[^\s=/]*/)+", "", command)
+
+
 def redact_mapping(values: Mapping[str, str], names: Sequence[str] | None = None) -> dict[str, str]:
     """A mapping with the values of secret-looking keys hidden and all others cleaned."""
     return {
@@ -99,6 +106,8 @@ def capture(device_facts: Mapping[str, str], threads: int | None) -> Environment
         "cpu_flags": cpu_flags(),
         "numa_nodes": str(len(list(Path("/sys/devices/system/node").glob("node[0-9]*")))),
         "memory_GiB": f"{memory_B() / 1024**3:.0f}",
+        "memory_modules": memory_modules(),
+        "container": container(),
         "threads": str(threads or "default"),
         "python": platform.python_version(),
         **{f"package_{name}": version for name, version in package_versions().items()},
@@ -115,7 +124,7 @@ def _circumstances() -> dict[str, str]:
         "load_average": load,
         "runnable_of_all": tasks[3] if len(tasks) > 3 else "unknown",
         "governor": governor or "unknown",
-        "command": " ".join(redact_arguments([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "command": short_paths(" ".join(redact_arguments([Path(sys.argv[0]).name, *sys.argv[1:]]))),
     }
 
 
@@ -165,6 +174,53 @@ def _cpu_fields() -> dict[str, str]:
         key, _, value = line.partition(":")
         fields[key.strip()] = value.strip()
     return fields
+
+
+def memory_modules(raw: Path = Path("/sys/firmware/dmi/tables/DMI")) -> str:
+    """Memory modules as the firmware lists them ("2 x 32 GiB 5600 MT/s"); `unreadable` where only
+    the administrator may look, or where there is no such list."""
+    try:
+        table = raw.read_bytes()
+    except OSError:
+        return "unreadable"
+    counted = Counter(_modules(table))
+    return ", ".join(f"{count} x {what}" for what, count in sorted(counted.items())) or "none"
+
+
+def _modules(table: bytes) -> Iterator[str]:
+    """Size and speed of every module of an SMBIOS table (structures of type 17)."""
+    at = 0
+    while at + 4 <= len(table):
+        kind, length = table[at], table[at + 1]
+        if length < 4:
+            return
+        body = table[at : at + length]
+        if kind == _MEMORY_DEVICE and length >= 0x17:
+            size = int.from_bytes(body[0x0C:0x0E], "little")
+            large = int.from_bytes(body[0x1C:0x20], "little") if length >= 0x20 else 0
+            size_MiB = large if size == 0x7FFF else size
+            speed = int.from_bytes(body[0x15:0x17], "little")
+            if 0 < size_MiB < 0xFFFF or large:
+                yield f"{size_MiB / 1024:g} GiB {speed} MT/s"
+        end = table.find(b"\0\0", at + length)
+        if end < 0:
+            return
+        at = end + 2
+
+
+_MEMORY_DEVICE = 17
+
+
+def container(root: Path = Path("/")) -> str:
+    """Whether this runs in a container, and its image's digest where the image says it.
+
+    No container knows its own digest by itself; an image that sets IMAGE_DIGEST is believed.
+    """
+    digest = re.fullmatch(r"sha256:[0-9a-f]{64}", os.environ.get("IMAGE_DIGEST", ""))
+    inside = (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
+    if digest:
+        return digest[0]
+    return "yes, digest not told" if inside else "none seen"
 
 
 def memory_B() -> float:

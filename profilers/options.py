@@ -55,9 +55,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def profiles_of(name: str) -> tuple[str, ...]:
-    """The profiles that a name stands for; a clear error with the nearest name otherwise."""
+    """The profiles that a name, or several with commas, stand for; a clear error otherwise."""
     if name == "all":
         return PROFILES
-    if name not in PROFILES:
-        raise ConfigError(f"unknown profile {name!r}{nearest(name, (*PROFILES, 'all'))}")
-    return (name,)
+    named = tuple(part.strip() for part in name.split(","))
+    for one in named:
+        if one not in PROFILES:
+            raise ConfigError(f"unknown profile {one!r}{nearest(one, (*PROFILES, 'all'))}")
+    return named

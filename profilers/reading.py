@@ -13,6 +13,7 @@ import msgspec
 from analyzer.errors import InputError, ProfilerError
 from analyzer.records import Record
 from analyzer.records_codec import encode_record
+from profilers.environment import short_paths
 from profilers.store import read
 
 
@@ -23,6 +24,19 @@ def load_records(folder: str | Path) -> tuple[Record, ...]:
         raise InputError(f"{folder}: holds no records; run `plumbline profile` first")
     latest = {entry.case: entry for entry in contents.entries}
     return tuple(entry.decode(Record) for entry in latest.values())
+
+
+def published(records: Iterable[Record]) -> list[Record]:
+    """Records as they may be shown to anybody: command lines without the folders of a machine."""
+    return [_without_folders(record) for record in records]
+
+
+def _without_folders(record: Record) -> Record:
+    command = record.environment.get("command")
+    if not isinstance(command, str):
+        return record
+    environment = {**record.environment, "command": short_paths(command)}
+    return msgspec.structs.replace(record, environment=environment)
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):

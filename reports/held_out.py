@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,39 +74,55 @@ class Compared(NamedTuple):
         return float(np.expm1(found.mean())) if len(found) else float("nan")
 
 
-def compare(records: Sequence[Record], system: System, reference: str) -> Compared:
-    """Predict every generation among the records; `reference` is how the system loads by name."""
+BasisOf = Callable[[str], Basis]
+"""The rates for an engine class."""
+
+
+def compare(
+    records: Sequence[Record],
+    system: System,
+    reference: str,
+    doubtful: bool = False,
+    basis_of: BasisOf | None = None,
+) -> Compared:
+    """Predict every generation among the records; `reference` is how the system loads by name.
+
+    What others on the machine disturbed is left out, unless `doubtful` records are wanted too.
+    Rates are those that serve the system, unless `basis_of` gives others.
+    """
+    rates = cache(basis_of or partial(basis.calibrated, system, arrival="static"))
     left_out: dict[str, int] = defaultdict(int)
     cases: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as models:
         for record in as_measured_here(records, reference, Path(models)):
-            reason = _unusable(record)
+            reason = _unusable(record, doubtful)
             if reason is None:
                 cases[_key(record)].append(record)
             elif reason:
                 left_out[reason] += 1
         rows = []
-        held: dict[str, Basis] = {}
+        labels = set()
         for repeats in cases.values():
             try:
-                rows.append(_row(repeats, system, held))
+                row, label = _row(repeats, system, rates)
+                rows.append(row)
+                labels.add(label)
             except InputError as error:
                 left_out[str(error)] += len(repeats)
     if not rows:
         said = "; ".join(f"{count} × {reason}" for reason, count in left_out.items())
         raise InputError(f"the records hold no generation that can be compared ({said or 'none'})")
-    labels = sorted({one.label for one in held.values()})
-    return Compared(system.name, ", ".join(labels), tuple(rows), dict(left_out))
+    return Compared(system.name, ", ".join(sorted(labels)), tuple(rows), dict(left_out))
 
 
-def _unusable(record: Record) -> str | None:
+def _unusable(record: Record, doubtful: bool) -> str | None:
     """Why a record cannot be compared; '' where it is no generation at all."""
     if record.kind != "e2e":
         return ""
     if not record.metrics:
         return record.flags[0].code if record.flags else "no figures"
-    disturbed = [flag.reason for flag in record.flags if "disturbed" in flag.reason]
-    return "others were on the machine while it was measured" if disturbed else None
+    disturbed = any("disturbed" in flag.reason for flag in record.flags)
+    return "others were on the machine meanwhile" if disturbed and not doubtful else None
 
 
 def _key(record: Record) -> tuple[Any, ...]:
@@ -113,17 +130,16 @@ def _key(record: Record) -> tuple[Any, ...]:
     return (record.scenario, *sorted(case.items()))
 
 
-def _row(repeats: Sequence[Record], system: System, held: dict[str, Basis]) -> Row:
+def _row(repeats: Sequence[Record], system: System, rates_of: BasisOf) -> tuple[Row, str]:
     first = repeats[0]
     asked = question(first.scenario, first.provenance.date)
-    kind = asked.engine.name
-    rates = held.setdefault(kind, basis.calibrated(system, kind, "static"))
+    rates = rates_of(asked.engine.name)
     found = answer(asked.model, system, asked.plan, asked.workload, rates)
     logs = np.log([[r.metrics.get(name, np.nan) for name in METRICS] for r in repeats])
     measured = np.exp(logs.mean(axis=0))
     predicted = np.array([float(getattr(found.prediction, name)) for name in METRICS])
     hull = rates.calibration.hull if rates.calibration else None
-    return Row(
+    row = Row(
         model=_plain(first.scenario.model),
         weights=first.scenario.weight_precision,
         batch=float(asked.workload.batch),
@@ -138,6 +154,7 @@ def _row(repeats: Sequence[Record], system: System, held: dict[str, Basis]) -> R
         ),
         fitted=hull is not None and asked.model.name in hull.models,
     )
+    return row, rates.label
 
 
 def _plain(model: str) -> str:

@@ -6,6 +6,7 @@
 runs operators, links, collectives, layers, generation and memory in one campaign, prints a line per
 batch, and copies the records to benchmark-perf/NAME and benchmark-mem/NAME below --out, with a
 system file made of the ceilings that were reached. Interrupt it at will: the same command goes on.
+`--check-s` measures generations that no profile takes, on which the calibration is then checked.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from analyzer.errors import CalibrationError, PlumblineError
+from profilers import check
 from profilers.campaign import CampaignResult, Options, Progress, run
 from profilers.ceilings import system_document, to_toml
-from profilers.reading import load_records, overview, split_by_folder, write_records
+from profilers.reading import load_records, overview, published, split_by_folder, write_records
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -28,6 +32,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--size", default="auto", choices=("auto", "tiny", "small", "large"))
     parser.add_argument("--budget-s", type=float, default=570.0)
+    parser.add_argument("--check-s", type=float, default=0.0, help="seconds for the check; 0: none")
     parser.add_argument("--store", default=None, help="default: runs/NAME")
     parser.add_argument("--profile", default="all")
     parser.add_argument("--threads", type=int, default=None)
@@ -54,7 +59,12 @@ def main(given: Sequence[str] | None = None) -> int:
     )
     try:
         result = run(chosen.profile, options, reporter=show)
-        export(store, chosen.name, Path(chosen.out))
+        checked = f"{store}-check"
+        if chosen.check_s > 0:
+            mine = msgspec.structs.replace(options, store=checked, budget_s=chosen.check_s)
+            for done in check.run(mine, reporter=show):
+                conclude(done)
+        export(store, chosen.name, Path(chosen.out), checked)
     except PlumblineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,9 +83,13 @@ def show(progress: Progress) -> None:
     )
 
 
-def export(store: str, name: str, out: Path) -> None:
+def export(store: str, name: str, out: Path, checked: str = "") -> None:
     """Copy the records to the data folders, and what they say of the machine beside them."""
-    records = load_records(store)
+    records = published(load_records(store))
+    if checked and Path(checked).is_dir():
+        target = out / "benchmark-perf" / name / "check.jsonl"
+        count = write_records(published(load_records(checked)), target, replace=True)
+        print(f"{count:5} records in {target}")
     for place, group in split_by_folder(records).items():
         room, file = place.split("/")
         target = out / f"benchmark-{room}" / name / file
@@ -86,6 +100,7 @@ def export(store: str, name: str, out: Path) -> None:
         print(f"no system file: {error}")
         return
     target = out / "benchmark-perf" / name / "measured-system.toml"
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     print(f"      ceilings in {target}")
     print(f"      doubts: {overview(records).by_doubt}")

@@ -12,6 +12,7 @@ from calibration.corpus.flags import gist_of
 from calibration.corpus.load import MEM_DIR, PERF_DIR, Corpus, load_corpus
 from calibration.corpus.mapping import Source
 from calibration.corpus.operators import OperatorTable, load_operators
+from calibration.corpus.profiled import load_profiled
 from calibration.corpus.use import BESIDE_THE_POINT, NEEDS, reason_against
 
 README = "README.md"
@@ -58,6 +59,7 @@ def perf_readme(folder: Path = PERF_DIR) -> str:
         source_table(corpus),
         "## Kernels, links and collectives",
         _operator_table(operators),
+        *_profiled(folder),
         "## Sources",
         *(_about(source) for source in corpus.sources.values()),
         *_about_operators(operators),
@@ -148,6 +150,37 @@ def _operator_table(table: OperatorTable) -> str:
     systems = len(np.unique(table.columns["hardware"].astype(str)))
     lines.append(f"| all | | {len(table)} | {len(table.usable())} | {systems} systems | |")
     return "\n".join(lines) + "\n"
+
+
+_PROFILED = """\
+## Measured by this suite
+
+One folder per machine, written by `plumbline profile` and copied by `scripts/campaign_gpu.py`: one
+record per line with its samples, its doubts, its environment and its provenance, one file per
+kind. `check.jsonl` holds generations that no fit may see; `measured-system.toml` the best that the
+machine reached. What the memory profile took lies in the folder of the same name in benchmark-mem.
+"""
+
+
+def _profiled(folder: Path) -> list[str]:
+    machines = load_profiled(folder)
+    if not machines:
+        return []
+    lines = [
+        "| folder | machine | taken | records by kind | to check on | with doubts |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in machines:
+        first = one.records[0]
+        everything = (*one.records, *one.check)
+        dates = sorted({record.provenance.date for record in everything})
+        doubted = sum(bool(record.flags) for record in everything)
+        kinds = Counter(str(record.kind) for record in one.records)
+        lines.append(
+            f"| {one.name} | {first.scenario.hardware} | {', '.join(dates)} "
+            f"| {_counted(kinds)} | {len(one.check)} | {doubted} |"
+        )
+    return [_PROFILED, "\n".join(lines) + "\n"]
 
 
 def _about(source: Source) -> str:

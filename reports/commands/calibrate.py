@@ -45,6 +45,7 @@ def declare(parser: ArgumentParser) -> None:
     own.add_argument("--perf-dir", metavar="DIR", help="folder or file of CSVs, as they are")
     own.add_argument("--mapping", metavar="FILE", help="what their columns mean, as TOML")
     own.add_argument("--records", metavar="STORE", help="a profiler's store, or its JSON lines")
+    own.add_argument("--doubtful", action="store_true", help="noisy and disturbed records too")
     own.add_argument("--model", default="", help="the model, where no column says it")
     own.add_argument("--tp", type=int, metavar="N", help="ranks, where no column says them")
     own.add_argument("--weights", default="", metavar="FORMAT", help="where no column says it")
@@ -57,6 +58,10 @@ def declare(parser: ArgumentParser) -> None:
     result.add_argument("--json", action="store_true", help="one JSON document on one line")
     shipped = parser.add_argument_group("the shipped catalog (for developers)")
     shipped.add_argument("--all", action="store_true", help="fit every system anew and ship it")
+    shipped.add_argument(
+        "--operators", nargs="?", const="", metavar="DEVICE",
+        help="fit kernels anew, of all devices or of one",
+    )  # fmt: skip
     shipped.add_argument("--check", action="store_true", help="does it still follow the data?")
 
 
@@ -66,6 +71,8 @@ def run(options: Namespace) -> None:
         _check(options)
     elif options.all:
         _all(options)
+    elif options.operators is not None:
+        _operators(options.operators)
     elif not options.system:
         raise ConfigError("--system is missing: a catalog name, a .toml file, or auto")
     elif options.suggest is not None:
@@ -209,14 +216,12 @@ def _own(options: Namespace, system: str, measured: Sequence[Record], models: Pa
         raise ConfigError("--mapping needs --perf-dir")
     if measured:
         from calibration.intake import as_measured_here
+        from calibration.machine_fit import PARTS
 
         # Operators give the priors; links and collectives the system; none is a row to fit.
-        whole = [record for record in measured if record.kind not in _PARTS]
-        own += as_measured_here(whole or measured, system, models)
+        whole = [record for record in measured if record.kind not in PARTS]
+        own += as_measured_here(whole or measured, system, models, options.doubtful)
     return own
-
-
-_PARTS = frozenset({"operator", "link", "collective", "layer", "memory"})
 
 
 def _constants(options: Namespace) -> dict[str, Scalar]:
@@ -249,6 +254,19 @@ def _all(options: Namespace) -> None:
     found = calibrate_all(progress=_progress)
     written = write_catalog(found, folder)
     write(f"{len(written)} calibrations written to {folder}")
+
+
+def _operators(device: str) -> None:
+    from analyzer.sources.operator_fit import CATALOG
+    from calibration.corpus import PERF_DIR
+    from calibration.operators import refit_catalog
+
+    done = refit_catalog(PERF_DIR / "operators", CATALOG, device)
+    for fit in done.fits:
+        better = fit.held_out_residual
+        beside = "" if better is None else f", {better:.1%} with residual"
+        write(f"{fit.name}: {fit.held_out_form:.1%} on shapes left out{beside}")
+    write(f"{len(done.fits)} classes written to {CATALOG}, {len(done.skipped)} without a fit")
 
 
 def _progress(stage: str, done: int, whole: int) -> None:

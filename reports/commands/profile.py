@@ -1,7 +1,7 @@
 """Measure this machine.
 
   plumbline profile all --budget 10m
-  plumbline profile operators --store measured --device cuda
+  plumbline profile operators,links --store measured --device cuda
   plumbline profile check
 
 {profiles}
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def declare(parser: ArgumentParser) -> None:
     """Options of the command."""
     parser.description = (parser.description or "").format(profiles=_profiles())
-    parser.add_argument("profile", help="one of the profiles above, or all")
+    parser.add_argument("profile", help="one of the profiles above, several with commas, or all")
     declare_campaign(parser, DEFAULT_STORE)
     parser.add_argument("--retry-failed", action="store_true", help="take failures again")
 

@@ -19,6 +19,7 @@ from reports.commands.stores import CHECK_STORE
 def declare(parser: ArgumentParser) -> None:
     """Options of the command."""
     declare_campaign(parser, CHECK_STORE)
+    parser.add_argument("--doubtful", action="store_true", help="compare disturbed records too")
     parser.add_argument("--system", default="auto", help="predicted as this system")
 
 
@@ -30,4 +31,4 @@ def run(options: Namespace) -> None:
     for done in measure(campaign_options(options), reporter=teller()):
         if not options.json:
             conclude(done)
-    compare_store(options.store, options.system, options.json)
+    compare_store(options.store, options.system, options.json, options.doubtful)

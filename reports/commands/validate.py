@@ -21,13 +21,14 @@ def declare(parser: ArgumentParser) -> None:
     own = parser.add_argument_group("your own measurements")
     own.add_argument("--records", metavar="STORE", help="a profiler's store, or its JSON lines")
     own.add_argument("--system", default="auto", help="predicted as this system (auto)")
+    own.add_argument("--doubtful", action="store_true", help="disturbed records too")
     own.add_argument("--json", action="store_true", help="one JSON document on one line")
 
 
 def run(options: Namespace) -> None:
     """Write the report, or compare."""
     if options.records:
-        compare_store(options.records, options.system, options.json)
+        compare_store(options.records, options.system, options.json, options.doubtful)
         return
     from reports.validate.command import FOLDER, ValidateOptions, run_validate
 
@@ -36,14 +37,14 @@ def run(options: Namespace) -> None:
         write(line)
 
 
-def compare_store(store: str, system: str, as_json: bool) -> None:
+def compare_store(store: str, system: str, as_json: bool, doubtful: bool) -> None:
     """Predict what a store's generations measured, and show how far off that is."""
     from reports.commands.calibrate import read_records
     from reports.commands.options import system_called
     from reports.held_out import compare, document, lines
 
     named, _ = system_called(system)
-    found = compare(read_records(Path(store)), named, system)
+    found = compare(read_records(Path(store)), named, system, doubtful)
     if as_json:
         write_json(document(found))
     else:

@@ -18,9 +18,11 @@ from reports.validate.beyond import beyond, unseen_systems
 from reports.validate.excluded import excluded
 from reports.validate.groups import eligible, groups, headline
 from reports.validate.header import definitions, header
+from reports.validate.machines import machines
 from reports.validate.markdown import page
 from reports.validate.memory import memory_section
 from reports.validate.numbers import numbers
+from reports.validate.operators import operators
 from reports.validate.page import html
 from reports.validate.papers import papers
 from reports.validate.parameters import parameters
@@ -36,6 +38,7 @@ PAGES = {
     "groups": "Every system and engine",
     "parameters": "Fitted rates",
     "rtx3090": "RTX 3090 request by request",
+    "operators": "Kernels by themselves",
     "excluded": "What was left out",
 }
 INTRODUCTION = (
@@ -91,12 +94,14 @@ def _sections(
         Section("parity", "Predicted against measured", PARITY, figures=PARITY_FIGURES),
         worst(scored),
         memory_section(),
+        machines(),
         definitions(),
         groups(scored),
         bands(found),
         unseen_systems(scored),
         parameters(found),
         cards.rtx3090(halves)._replace(name="rtx3090_requests"),
+        operators()._replace(page="operators"),
         excluded(found),
     ]
 

@@ -219,3 +219,53 @@ def test_tokens_that_are_counted_are_shown() -> None:
     assert env.redact_arguments(command)[1::2] == ["2048", hidden, hidden]
     facts = {"server_block_tokens": "16", "server_max_model_tokens": "8192", "TOKENS": "x"}
     assert env.redact_mapping(facts) == {**facts, "TOKENS": hidden}
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("plumbline p --store /home/me/box/records", "plumbline p --store records"),
+        ("plumbline p --models=/a/b/config.json", "plumbline p --models=config.json"),
+        ("campaign ~/runs/h200 --out .", "campaign h200 --out ."),
+        ("plumbline p --store records/mine", "plumbline p --store records/mine"),
+    ],
+)  # fmt: skip
+def test_commands_keep_no_folders_of_the_machine(command, shown):
+    assert env.short_paths(command) == shown
+
+
+def _module(size_MiB: int, speed: int, large_MiB: int = 0) -> bytes:
+    """One memory module as SMBIOS writes it, with one string behind it."""
+    body = bytearray(0x22)
+    body[0], body[1] = 17, len(body)
+    body[0x0C:0x0E] = size_MiB.to_bytes(2, "little")
+    body[0x15:0x17] = speed.to_bytes(2, "little")
+    body[0x1C:0x20] = large_MiB.to_bytes(4, "little")
+    return bytes(body) + b"DIMM 0\0\0"
+
+
+def test_memory_modules_are_read_from_the_firmwares_table(tmp_path):
+    table = tmp_path / "DMI"
+    other = bytes([4, 6, 0, 0, 0, 0]) + b"CPU\0\0"
+    empty = _module(0, 0)
+    end = bytes([127, 4, 0, 0, 0, 0])
+    big = _module(0x7FFF, 4800, 65536)
+    table.write_bytes(other + _module(16384, 5600) + empty + _module(16384, 5600) + big + end)
+    assert env.memory_modules(table) == "2 x 16 GiB 5600 MT/s, 1 x 64 GiB 4800 MT/s"
+    table.write_bytes(other + end)
+    assert env.memory_modules(table) == "none"
+    for cut in range(len(other)):
+        table.write_bytes(other[:cut])
+        assert env.memory_modules(table) == "none"
+    assert env.memory_modules(tmp_path / "absent") == "unreadable"
+
+
+def test_a_container_is_named_by_its_digest_where_the_image_tells_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("IMAGE_DIGEST", raising=False)
+    assert env.container(tmp_path) == "none seen"
+    (tmp_path / ".dockerenv").touch()
+    assert env.container(tmp_path) == "yes, digest not told"
+    monkeypatch.setenv("IMAGE_DIGEST", "sha256:" + "0a" * 32)
+    assert env.container(tmp_path) == "sha256:" + "0a" * 32
+    monkeypatch.setenv("IMAGE_DIGEST", "latest")
+    assert env.container(tmp_path) == "yes, digest not told"

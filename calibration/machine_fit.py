@@ -1,0 +1,31 @@
+"""One machine's own records to calibrations: operators give the priors, generations the fit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from analyzer.records import Record
+from analyzer.systems_catalog import load_system
+from analyzer.timing.machine import machine
+from calibration.intake import as_measured_here
+from calibration.machine_operators import learn, priors_for_models
+from calibration.run import Outcome, calibrate_collected, gathered
+
+PARTS = frozenset({"operator", "link", "collective", "layer", "memory"})
+"""Kinds of record that are no rows to fit: operators give priors, links and collectives the system,
+layers and memory are there to be compared with."""
+
+
+def fit_records(records: Sequence[Record], reference: str) -> list[Outcome]:
+    """Every engine that the records ran on the system that `reference` loads."""
+    system = load_system(reference)
+    learnt = learn(records, machine(system))
+    whole = [record for record in records if record.kind not in PARTS]
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        own = as_measured_here(whole, reference, models)
+        collected = gathered(reference, own, models / "none")
+    around = None if learnt is None else lambda group: priors_for_models(learnt, group)
+    return calibrate_collected(system.name, collected, priors_of=around)
