@@ -18,14 +18,22 @@ PARTS = frozenset({"operator", "link", "collective", "layer", "memory"})
 layers and memory are there to be compared with."""
 
 
-def fit_records(records: Sequence[Record], reference: str) -> list[Outcome]:
+def fit_records(records: Sequence[Record], reference: str, doubtful: bool = False) -> list[Outcome]:
     """Every engine that the records ran on the system that `reference` loads."""
     system = load_system(reference)
     learnt = learn(records, machine(system))
     whole = [record for record in records if record.kind not in PARTS]
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
-        own = as_measured_here(whole, reference, models)
+        own = as_measured_here(whole, reference, models, doubtful)
         collected = gathered(reference, own, models / "none")
     around = None if learnt is None else lambda group: priors_for_models(learnt, group)
     return calibrate_collected(system.name, collected, priors_of=around)
+
+
+def mostly_disturbed(records: Sequence[Record]) -> bool:
+    """Whether others were on the machine for most of its whole runs, so that what is left over
+    would say less than all of it does."""
+    whole = [record for record in records if record.kind == "e2e" and record.metrics]
+    disturbed = sum(any("disturbed" in flag.reason for flag in r.flags) for r in whole)
+    return 2 * disturbed > len(whole)

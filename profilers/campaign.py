@@ -23,6 +23,7 @@ from profilers.options import Options
 from profilers.planning import RULES, cut_to_budget, plan
 from profilers.progress import Progress, Reporter, Tally
 from profilers.results import failure_record, outcome_record
+from profilers.settled import settled
 from profilers.stopping import Rules
 from profilers.store import Store
 from profilers.workers import Worker, WorkerDied, start
@@ -153,8 +154,8 @@ class _Campaign:
 
     def run(self, planned: Sequence[Planned]) -> CampaignResult:
         """Take what is missing and fits the budget."""
-        settled = _settled(self._store, self._options.retry_failed)
-        todo = [item for item in planned if item.case.id not in settled]
+        answered = settled(self._store, self._options)
+        todo = [item for item in planned if item.case.id not in answered]
         chosen = cut_to_budget(todo, self._options.budget_s)
         tally, resumed = self._tally, len(planned) - len(todo)
         note = f"{len(planned)} cases, {resumed} done before, {len(todo) - len(chosen)} over budget"
@@ -263,14 +264,6 @@ class _Campaign:
         quality = str(reply.notes.get("quality", "ok"))
         self._tally.count(quality)
         self._tally.report("done", case.title, quality)
-
-
-def _settled(store: Store, retry_failed: bool) -> frozenset[str]:
-    """Cases that need no measuring: those with a figure, and failures unless told otherwise."""
-    if not retry_failed:
-        return store.done
-    entries = store.contents.entries
-    return frozenset(entry.case for entry in entries if entry.decode().get("metrics"))
 
 
 def _batches(planned: Iterable[Planned], seed: int, room_B: float) -> list[_Batch]:

@@ -185,6 +185,10 @@ def _device(facts: dict[str, Any], records: Sequence[Record]) -> dict[str, Any]:
         device["l2_B"] = float(facts["cache_B"])
     if is_gpu and "gpu_units" in facts:
         device |= {"units": float(facts["gpu_units"]), "unit": "SM"}
+    cores = [facts.get(name, "") for name in ("threads", "cpu_cores")]
+    counted = [float(text) for text in cores if str(text).isdigit()]
+    if not is_gpu and counted:
+        device |= {"units": counted[0], "unit": "core"}
     return device
 
 

@@ -41,6 +41,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     retake_s: float | None = None
     """Seconds per batch to wait for a disturbed machine to calm down; 0: take it as it is."""
     retry_failed: bool = False
+    retry_noisy: bool = False
+    """Take what was noisy, short or throttled again; the newer record counts."""
     seed: int = 0
     hardware: str = ""
     """Name of the system in the records; empty: what the device calls itself."""

@@ -161,6 +161,12 @@ def _print(
 
     used = sum(one.calibration.rows for one in done)
     show(*opening(system, used, left_out))
+    disturbed = sum("disturbed" in entry.reason for entry in left_out)
+    if disturbed > used:
+        complain(
+            f"{disturbed} were taken while others were on the machine: take them anew when it is "
+            "quiet (profile ... --retry-noisy), or fit them as they are (--doubtful)"
+        )
     for one, path in zip(done, written, strict=True):
         show(*section(one, path))
     _how_to_use(system, folder)

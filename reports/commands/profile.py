@@ -50,6 +50,9 @@ def declare_campaign(parser: ArgumentParser, store: str) -> None:
         "--retake", type=seconds_or_none, metavar="TIME",
         help="wait so long per batch for a disturbed machine; 0: take it as it is",
     )  # fmt: skip
+    parser.add_argument(
+        "--retry-noisy", action="store_true", help="take noisy, short and throttled cases again"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on one line")
 
 
@@ -74,7 +77,7 @@ def run(options: Namespace) -> None:
     from profilers.options import profiles_of
 
     profiles_of(options.profile)
-    chosen = campaign_options(options, retry_failed=options.retry_failed)
+    chosen = campaign_options(options, options.retry_failed)
     done = measure(options.profile, chosen, reporter=teller())
     if options.json:
         import msgspec
@@ -104,6 +107,7 @@ def campaign_options(options: Namespace, retry_failed: bool = False) -> Options:
         hardware=options.hardware,
         retake_s=options.retake,
         retry_failed=retry_failed,
+        retry_noisy=options.retry_noisy,
     )
 
 

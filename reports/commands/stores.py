@@ -60,6 +60,10 @@ def _measured_system(recognised: System, measured: Sequence[Record], folder: Pat
         "memory_B": recognised.device.memory_B,
     }
     document["nodes"] = 1
+    peaks = document["device"]["peak_flops"]
+    if "fp32" not in peaks:  # vector units need one, whatever formats were asked for
+        peaks["fp32"] = recognised.device.peak("fp32")
+        document["sources"]["device.peak_flops.fp32"] = "assumed: by clock and instruction set"
     path = folder / f"{recognised.name}.toml"
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as stream:

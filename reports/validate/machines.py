@@ -11,7 +11,7 @@ from analyzer.systems_catalog import load_system
 from calibration.corpus import PERF_DIR
 from calibration.corpus.profiled import Profiled, load_profiled
 from calibration.holdout import geomean_error
-from calibration.machine_fit import fit_records
+from calibration.machine_fit import fit_records, mostly_disturbed
 from calibration.problem import METRICS
 from reports.held_out import SHORT, Compared, compare, geomean
 from reports.validate.table import Cell, Section, Table, table
@@ -21,7 +21,9 @@ TEXT = (
     "sheet: its system file holds the best that was reached there. “Checked” are models, lengths "
     "and batches that no profile takes (`plumbline profile check`), each measured twice by "
     "processes of their own; “noise” is the geomean difference between the two. “Left out” is each "
-    "profiled model predicted from the others.",
+    "profiled model predicted from the others. Where others were on the machine for most of a "
+    "campaign or a check, what they disturbed is taken all the same and counted as “disturbed”: "
+    "the noise then says what the figures are worth.",
 )
 
 
@@ -38,7 +40,8 @@ def machines() -> Section:
 def _lines(machine: Profiled) -> tuple[list[list[Cell]], list[list[Cell]]]:
     scores: list[list[Cell]] = []
     cases: list[list[Cell]] = []
-    for outcome in fit_records(machine.records, str(machine.system)):
+    doubtful = mostly_disturbed(machine.records)
+    for outcome in fit_records(machine.records, str(machine.system), doubtful):
         fitted = outcome.calibration
         checked = _checked(machine, fitted) if machine.check else None
         held = outcome.fitted.held_out.predicted
@@ -47,7 +50,7 @@ def _lines(machine: Profiled) -> tuple[list[list[Cell]], list[list[Cell]]]:
             left_out = geomean_error(held[:, index], observed[:, index])
             scores.append(
                 [machine.name, fitted.engine, SHORT[name], fitted.rows, fitted.models, left_out,
-                 *_of(checked, index)]
+                 *_of(checked, index), _disturbed(machine)]
             )  # fmt: skip
         cases += [] if checked is None else _checked_cases(machine.name, checked)
     return scores, cases
@@ -56,7 +59,18 @@ def _lines(machine: Profiled) -> tuple[list[list[Cell]], list[list[Cell]]]:
 def _checked(machine: Profiled, fitted: Calibration) -> Compared:
     basis = Basis(fitted.to_rates(), fitted.id, "default", fitted)
     system = load_system(machine.system)
-    return compare(machine.check, system, str(machine.system), basis_of=lambda _: basis)
+    doubtful = mostly_disturbed(machine.check)
+    return compare(machine.check, system, str(machine.system), doubtful, lambda _: basis)
+
+
+def _disturbed(machine: Profiled) -> str:
+    """Disturbed ones of all whole runs: of the campaign, and of the check."""
+    parts = []
+    for records in (machine.records, machine.check):
+        whole = [record for record in records if record.kind == "e2e"]
+        bad = sum(any("disturbed" in flag.reason for flag in record.flags) for record in whole)
+        parts.append(f"{bad} of {len(whole)}")
+    return ", ".join(parts)
 
 
 def _of(checked: Compared | None, metric: int) -> list[Cell]:
@@ -71,6 +85,7 @@ def _scores(rows: list[list[Cell]]) -> Table:
     columns = (
         "machine", "engine", "metric", "rows:count", "models:count", "left out:percent",
         "checked rows:count", "checked models:count", "checked:percent", "noise:percent",
+        "disturbed",
     )  # fmt: skip
     return table("machines", columns, rows, "**Geomean errors by machine**")
 

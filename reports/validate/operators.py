@@ -40,8 +40,10 @@ def _counts(fit: OperatorFit) -> bool:
 
 
 def _middle(fits: Iterable[OperatorFit]) -> Table:
-    columns = ("operator", "devices:count", "form, median:percent", "form, worst:percent",
-               "with residual, median:percent", "with residual, worst:percent")  # fmt: skip
+    columns = (
+        "operator", "devices:count", "form, median:percent", "form, worst:percent",
+        "with residual, devices:count", "median:percent", "worst:percent",
+    )  # fmt: skip
     return table("kernels", columns, list(_medians(list(fits))), "**All devices, 16 bits**")
 
 
@@ -53,9 +55,9 @@ def _medians(fits: list[OperatorFit]) -> Iterator[list[Cell]]:
         forms = np.array([fit.held_out_form for fit in mine])
         better = np.array([fit.held_out_residual or np.nan for fit in mine])
         known = better[np.isfinite(better)]
-        both = [float(np.median(known)), float(known.max())] if len(known) else [None, None]
+        middle = [float(np.median(known)), float(known.max())] if len(known) else [None, None]
         yield [name, len({fit.hardware for fit in mine}), float(np.median(forms)),
-               float(forms.max()), *both]  # fmt: skip
+               float(forms.max()), len(known), *middle]  # fmt: skip
 
 
 def _by_device(fits: Iterable[OperatorFit]) -> Table:

@@ -6,7 +6,7 @@ import pytest
 from profiler_fakes import FakeClock
 
 from analyzer.errors import CaseTimeout, ConfigError, InputError
-from analyzer.records import Record, Scenario
+from analyzer.records import Flag, Record, Scenario
 from profilers import campaign
 from profilers.cases import Case, Described, Failure, Machine, Outcome, Planned
 from profilers.environment import Environment
@@ -66,7 +66,9 @@ class FakeWorker:
         elif behaviour == "unsupported":
             yield Failure(case=item.id, code="unsupported", reason="no kernel")
         else:
-            yield Outcome(case=item.id, metrics={"latency_s": 1.0}, notes={"quality": "ok"})
+            doubts = (Flag(code=behaviour, reason="a test"),) if behaviour != "ok" else ()
+            notes = {"quality": behaviour}
+            yield Outcome(case=item.id, metrics={"latency_s": 1.0}, notes=notes, flags=doubts)
 
     def close(self) -> None:
         self.closed = True
@@ -180,6 +182,17 @@ def test_failures_are_retried_only_when_asked(lab, monkeypatch):
     assert here.run().resumed == 2
     assert here.asked == []
     here.run(retry_failed=True)
+    assert here.asked == [[1]]
+
+
+@pytest.mark.parametrize("verdict", ["noisy", "short", "throttled"])
+def test_doubtful_cases_are_taken_again_only_when_asked(lab, verdict):
+    here = lab([planned(0), planned(1, verdict), planned(2, "unsupported")])
+    here.run()
+    here.asked.clear()
+    assert here.run().resumed == 3
+    assert here.asked == []
+    here.run(retry_noisy=True)
     assert here.asked == [[1]]
 
 
