@@ -24,7 +24,7 @@ def script():
 def test_a_campaign_becomes_data_and_resumes(script, tmp_path, capsys):
     command = [
         "--device", "cpu", "--size", "tiny", "--name", "box", "--profile", "collectives",
-        "--threads", "1", "--budget-s", "60", "--retake-s", "0", "--hardware", "this-box",
+        "--threads", "1", "--budget-s", "3600", "--retake-s", "0", "--hardware", "this-box",
         "--store", str(tmp_path / "store"), "--out", str(tmp_path),
     ]  # fmt: skip
     assert script.main(command) == 0
