@@ -47,7 +47,7 @@ def show() -> None:
     values, problems = settle(PAGE, FIELDS)
     complain(problems)
     with turn():
-        found = search(planned.question(values))
+        found = search(planned.bounded(planned.question(values)))
     best = found.best()
     if best is None:
         refuse(planned.refusal(found))

@@ -11,6 +11,8 @@ from analyzer.basis import calibrated, generation
 from analyzer.errors import ConfigError
 from analyzer.models_catalog import load as load_model
 from analyzer.search import OBJECTIVES, Budget, Found, Offer, Question, Space
+from analyzer.search.evaluate import BATCHES
+from analyzer.search.structures import structures
 from analyzer.systems_catalog import load_system
 from analyzer.units import show
 from analyzer.workload import SLO
@@ -21,6 +23,8 @@ from reports.web.state import Values
 BEST = 8
 SERVER = "vllm"
 MOST_POINTS = 1200
+MOST_LAYOUTS = 1500
+"""Layouts that a page searches, each with every batch: about 5 s of one core."""
 
 
 def question(values: Values) -> Question:
@@ -44,6 +48,18 @@ def question(values: Values) -> Question:
         objective=values["objective"],
         engine=values["engine"],
     )
+
+
+def bounded(asked: Question) -> Question:
+    """The question, if a page may ask it: a search of all catalogs would keep others waiting."""
+    layouts = sum(len(each.ranks) for each in structures(asked).found)
+    if layouts > MOST_LAYOUTS:
+        raise ConfigError(
+            f"this asks for {layouts * len(BATCHES):,} plans, and a page searches "
+            f"{MOST_LAYOUTS * len(BATCHES):,} at most: take fewer systems, devices or formats, or "
+            "use `plumbline search`"
+        )
+    return asked
 
 
 def _offer(name: str, engine: str) -> Offer:

@@ -78,7 +78,9 @@ def widget(page: str, field: Field) -> None:
     if isinstance(field, Whole):
         st.number_input(field.label, field.low, field.high, step=1, **shared)
     elif isinstance(field, Real):
-        st.number_input(field.label, field.low, field.high, format="%g", **shared)
+        # What may be left out can be emptied again.
+        empty = {"value": None} if field.optional else {}
+        st.number_input(field.label, field.low, field.high, format="%g", **empty, **shared)
     elif isinstance(field, Choice):
         st.selectbox(field.label, field.options(), format_func=field.shown, **shared)
     elif isinstance(field, Several):

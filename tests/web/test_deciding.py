@@ -64,6 +64,15 @@ def test_a_search_needs_a_system() -> None:
         planned.question({**PLAN, "systems": ()})
 
 
+def test_a_search_that_would_keep_others_waiting_is_refused() -> None:
+    asked = planned.question(
+        {**PLAN, "model": "deepseek-v3", "devices": 512, "formats": ("fp8", "")}
+    )
+    assert planned.bounded(planned.question(PLAN))
+    with pytest.raises(ConfigError, match="fewer systems, devices or formats"):
+        planned.bounded(msgspec.structs.replace(asked, offers=asked.offers * 4))
+
+
 TIMER = AffineTimer(step_s=0.01, token_s=1e-5, sequence_s=1e-4)
 
 

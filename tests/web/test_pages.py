@@ -124,6 +124,17 @@ def test_a_form_is_read_when_it_is_submitted() -> None:
     assert "30 requests" in texts(app)
 
 
+def test_a_promise_can_be_taken_back() -> None:
+    app = opened("plan", ttft_ms="900", tpot_ms="30")
+    assert app.number_input(key="plan.ttft_ms").value == 900
+    app.number_input(key="plan.ttft_ms").set_value(None)
+    app.button[0].click().run()
+    healthy(app)
+    assert not app.warning
+    assert dict(app.query_params) == {"ttft_ms": "", "tpot_ms": "30.0"}
+    assert opened("plan", ttft_ms="", tpot_ms="30").number_input(key="plan.ttft_ms").value is None
+
+
 def test_text_from_an_address_is_never_markup() -> None:
     app = opened("predict", model="![x](http://a.b/c)<b>")
     healthy(app)
