@@ -24,10 +24,18 @@ def main() -> None:
     st.set_page_config(page_title="Plumbline", page_icon="📏", layout="wide")
     first = next(iter(PAGES))
     made = [
-        st.Page(partial(show, name), title=page.title, url_path=name, default=name == first)
+        st.Page(partial(show, name), title=page.title, url_path=name)
         for name, page in PAGES.items()
+        if name != first
     ]
-    st.navigation(made, position="top").run()
+    # The first page has the address of the site; its own name finds it as well.
+    opening = st.Page(
+        partial(show, first), title=PAGES[first].title, url_path="start", default=True
+    )
+    named = st.Page(
+        partial(show, first), title=PAGES[first].title, url_path=first, visibility="hidden"
+    )
+    st.navigation([opening, named, *made], position="top").run()
 
 
 def show(name: str) -> None:

@@ -93,6 +93,7 @@ def test_a_page_is_drawn(name, width, port, request) -> None:
         return
     chromium.wait_for(lambda: chromium.figures(browser))
     assert "fault of its own" not in text(browser)
+    assert "Page not found" not in text(browser)
     assert "Traceback" not in text(browser)
     wide = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert wide[0] <= wide[1]

@@ -60,6 +60,7 @@ function logTicks(low, high, count) {
       if (tick >= low * 0.999 && tick <= high * 1.001) ticks.push(tick);
     }
   }
+  if (ticks.length < 3) return linearTicks(low, high, Math.max(count, 2));
   const every = Math.ceil(ticks.length / Math.max(count + 1, 2));
   return ticks.filter((_, place) => place % every === 0);
 }
