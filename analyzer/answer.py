@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,12 +12,16 @@ from analyzer import precision
 from analyzer.basis import Basis, Interval
 from analyzer.calibrated import Hull
 from analyzer.engines import EngineClass, engine, generations
+from analyzer.errors import ConfigError
 from analyzer.model import Model
 from analyzer.plan import Plan, layout
 from analyzer.predict import Prediction, predict
 from analyzer.resolve import activation_format, cache_format
 from analyzer.system import System
 from analyzer.workload import Workload
+
+if TYPE_CHECKING:
+    from analyzer.sources.credit import Credit
 
 
 class Answer(NamedTuple):
@@ -33,9 +37,12 @@ class Answer(NamedTuple):
     warnings: tuple[str, ...]
 
     def interval(self, metric: str) -> Interval | None:
-        """The measured interval around one metric; none where nothing like it was measured."""
+        """The measured interval around one metric; none where nothing like it was measured. Where
+        other sources were asked, what follows from their own uncertainties of operators."""
         if self.plan.offload is not None:
             return None
+        if self.basis.ladder is not None and metric != "peak_mem_B":
+            return self._by_sources(metric)
         values = (
             self.prediction.memory.total_B
             if metric == "peak_mem_B"
@@ -44,6 +51,23 @@ class Answer(NamedTuple):
         asked = _asked(self.plan, self.workload)
         known = was_measured(self.basis, self.plan, self.model.name, self.arrival, asked)
         return self.basis.interval(metric, values, known)
+
+    def _by_sources(self, metric: str) -> Interval:
+        from analyzer.sources.credit import LEVEL, doubts, factors
+
+        first, later = self.credits()
+        low, high = factors(doubts(self.prediction, first, later)[metric])
+        value = np.asarray(getattr(self.prediction, metric))
+        return Interval(LEVEL, value * low, value * high)
+
+    def credits(self) -> tuple[Credit, Credit]:
+        """Who stands for prefill and decoding, where other sources were asked."""
+        from analyzer.sources.credit import credit
+
+        ladder = self.basis.ladder
+        if ladder is None:
+            raise ConfigError("no sources were asked: the rates alone answered")
+        return credit(self.prediction.prefill, ladder), credit(self.prediction.decode, ladder)
 
 
 def answer(
@@ -57,7 +81,7 @@ def answer(
     """Predict, and say how far to trust it."""
     settled = settle(plan, model, basis)
     check_arithmetic(settled, model, system)
-    found = predict(model, system, settled, workload, basis.rates, arrival)
+    found = predict(model, system, settled, workload, basis.rates, arrival, on=basis.on(system))
     said = [
         *basis.warnings,
         *_about_arithmetic(settled, model, system),

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,11 @@ from analyzer.errors import ConfigError
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.strict import convert, decode_toml
 from analyzer.system import System
+from analyzer.timing.machine import Machine, machine
 from analyzer.timing.rates import DEFAULT_EFFICIENCY, Rates
+
+if TYPE_CHECKING:
+    from analyzer.sources.base import Ladder
 
 Array = NDArray[np.float64]
 
@@ -55,6 +59,12 @@ class Basis(NamedTuple):
     borrowed: bool = False
     """True where the measurements are another engine's or other systems'."""
     warnings: tuple[str, ...] = ()
+    ladder: Ladder | None = None
+    """Other sources of operators' times, asked before the rates."""
+
+    def on(self, system: System) -> Machine | None:
+        """The machine to predict on, where it is not the system as its data sheet has it."""
+        return machine(system)._replace(ladder=self.ladder) if self.ladder else None
 
     def origin_of(self, rate: str) -> str:
         """Which of ORIGINS one rate has."""
@@ -67,7 +77,10 @@ class Basis(NamedTuple):
         """Where a measurement of `metric` lies, given its prediction; None: not known.
 
         `seen` is True, scenario by scenario, where the model and everything else was measured.
+        What was measured around predictions by rates says nothing of times from other sources.
         """
+        if self.ladder is not None and metric != "peak_mem_B":
+            return None
         band_of, inverse = BANDED_BY[metric]
         if self.calibration is None or self.calibration.band(band_of) is None:
             return None
@@ -158,6 +171,21 @@ def usual(system: System, arrival: str) -> tuple[str, str]:
 
 SERVER = "vllm-v1"
 """What most people serve with today."""
+
+
+def with_sources(basis: Basis, system: System, spec: str, software: str = "") -> Basis:
+    """The same rates, asked only where none of the sources in front of them knows an operator."""
+    from analyzer.sources.base import Context, Ladder, ladder
+    from analyzer.sources.credit import deviation
+
+    options: dict[str, dict[str, Any]] = {
+        name: {"software": software} for name in ("table", "residual") if software
+    }
+    band = basis.calibration.band("tpot_s") if basis.calibration else None
+    if band is not None:
+        options["analytic"] = {"uncertainty": deviation(band.low, band.high)}
+    context = Context(system, machine(system), basis.rates, options)
+    return basis._replace(ladder=Ladder(spec, tuple(ladder(spec, context))))
 
 
 def uncalibrated() -> Basis:

@@ -64,6 +64,11 @@ class Line(NamedTuple):
     """The rate that this operator depends on most."""
     origin: str
     """Where that rate comes from, see `basis.ORIGINS`."""
+    source: str = ""
+    """Who said how long it takes, where others than the rates were asked: a source's name, or
+    several with `+` where the context decides."""
+    uncertainty: float | None = None
+    """Relative, one standard deviation, as the source states it."""
 
 
 class Bound(NamedTuple):
@@ -107,7 +112,7 @@ def bound(found: Answer, listed: list[Line] | None = None) -> Bound:
 def levers(found: Answer, more: float = 0.1) -> list[Lever]:
     """What a tenth more bandwidth, arithmetic or network would save, the most telling first."""
     _require_one(found)
-    base = machine(found.system)
+    base = machine(found.system)  # without other sources: they know no other machine
     links = msgspec.structs.replace(
         base.fabric,
         **{name: getattr(base.fabric, name) * (1 + more) for name in _LINKS},
@@ -122,7 +127,7 @@ def levers(found: Answer, more: float = 0.1) -> list[Lever]:
             host_Bps=base.host_Bps * (1 + more), disk_Bps=base.disk_Bps * (1 + more)
         ),
     }
-    now_s = float(found.prediction.e2e_s)
+    now_s = _e2e_s(found, base) if found.basis.ladder else float(found.prediction.e2e_s)
     gains = [Lever(name, 1.0 - _e2e_s(found, on) / now_s) for name, on in tried.items()]
     return sorted(gains, key=lambda lever: -lever.gain)
 
@@ -166,7 +171,7 @@ def _together(a: Line, b: Line) -> Line:
 def _of_part(name: str, part: Part, on: Machine, found: Answer, total_s: float) -> Iterator[Line]:
     columns = part.table.columns
     least = time_ops(part.table, on, Rates.ideal())
-    spent = [_mean(values, part) for values in part.ops[0]]
+    spent = [_mean(values, part) for values in part.ops[0][:5]]
     least_s = _mean(least.total_s, part)
     which = np.argmax(np.stack(np.broadcast_arrays(*spent[:4])), axis=0)
     repeats = _mean(columns["repeat"], part, times=False)
@@ -187,7 +192,20 @@ def _of_part(name: str, part: Part, on: Machine, found: Answer, total_s: float) 
             of_light=float(least_s[row]) / time_s,
             rate=rate,
             origin=found.basis.origin_of(rate),
+            **_asked(part, row),
         )
+
+
+def _asked(part: Part, row: int) -> dict[str, Any]:
+    """Which source timed an operator, and how sure it is of it at worst."""
+    asked = part.ops[0].asked
+    if asked is None:
+        return {}
+    used = np.unique(asked.source[row])
+    return {
+        "source": "+".join(asked.names[index] for index in used),
+        "uncertainty": float(np.max(asked.uncertainty[row])),
+    }
 
 
 def _names(part: Part) -> tuple[str, ...]:
@@ -233,13 +251,20 @@ def _rest(name: str, phase: Phase, found: Answer) -> Iterator[Line]:
         ("host", host_s, "overhead", "step_s"),
         ("pipeline", hops_s, "network", "link_eff"),
         ("offloaded", fetch_s, OFFLOADED, "host_link_eff"),
+        ("overlapped", -_hidden_s(phase) if found.plan.overlap > 1 else 0.0, "network", "link_eff"),
     )
     for label, time_s, bounded, rate in extra:
-        if time_s > max(_ABSENT, 1e-9 * total_s):
+        if abs(time_s) > max(_ABSENT, 1e-9 * total_s):
             origin = found.basis.origin_of(rate)
             yield Line(
                 name, label, label, 1.0, time_s, time_s / total_s, bounded, 0.0, rate, origin
             )
+
+
+def _hidden_s(phase: Phase) -> float:
+    """What the operators of overlapping micro-batches take together beyond their phase."""
+    summed = sum(float(_mean(part.ops[0].total_s, part).sum()) for part in phase.parts)
+    return summed - float(phase.device_s)
 
 
 def _by_bound(listed: list[Line], phase: str) -> dict[str, float]:

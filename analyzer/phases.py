@@ -47,6 +47,8 @@ class CountedStep(NamedTuple):
     saved: Any = 0.0
     """Executions fewer that it is as long as where successive ones follow one another through the
     pipeline without a gap."""
+    overlap: Any = 1.0
+    """Micro-batches like the tables that hide each other's communication."""
     per_token: bool = False
     """True where the pipeline stays full (decoding), False where it fills and drains (prefill)."""
 
@@ -160,7 +162,8 @@ def _step(
     alone = laid.plan.micro_batches == 1
     pp = 1 if alone else laid.plan.pp  # stages that never overlap are timed as one
     pieces = _pieces(laid.plan, batch) if pp > 1 else 1.0
-    piece = segment._replace(sequences=segment.sequences / pieces)
+    overlap = _beside(laid.plan, segment.sequences / pieces)
+    piece = segment._replace(sequences=segment.sequences / (pieces * overlap))
     cuts = stages(laid.model, pp)
 
     def stage(index: int, cut: slice) -> Any:
@@ -174,7 +177,7 @@ def _step(
         )
 
     tables = tuple(of_stages(laid.model, cuts, stage))
-    hop_B = piece.sequences * piece.new * laid.model.hidden * laid.layout.act_B
+    hop_B = piece.sequences * overlap * piece.new * laid.model.hidden * laid.layout.act_B
     return CountedStep(
         tables,
         times,
@@ -184,6 +187,7 @@ def _step(
         hop_B,
         laid.layout.tp,
         laid.plan.pp - 1.0,
+        overlap=overlap,
         per_token=per_token,
     )
 
@@ -192,3 +196,10 @@ def _pieces(plan: Plan, batch: Any) -> Any:
     """Micro-batches in flight."""
     wanted = float(plan.pp if plan.micro_batches is None else plan.micro_batches)
     return np.minimum(wanted, np.maximum(batch, 1.0))
+
+
+def _beside(plan: Plan, sequences: Any) -> Any:
+    """Micro-batches that run beside one another; none is less than a sequence."""
+    if plan.overlap == 1:
+        return 1.0
+    return np.clip(np.floor(sequences), 1.0, float(plan.overlap))

@@ -9,6 +9,7 @@ import numpy as np
 
 from analyzer import precision
 from analyzer.counting.context import Layout
+from analyzer.counting.routing_trace import Routing
 from analyzer.engines import engine
 from analyzer.errors import ConfigError
 from analyzer.model import Model, MoE
@@ -82,10 +83,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Prompt tokens per step; None: the whole prompt batch at once."""
     micro_batches: int | None = None
     """Pieces that the pipeline works on at once; None: one per stage where the batch allows."""
+    overlap: int = 1
+    """Micro-batches of a step that hide each other's communication behind compute: 2 is a dual
+    batch, or ping-pong; 1 hides nothing."""
     speculation: Speculation | None = None
     lora: LoRA | None = None
     offload: Offload | None = None
     routing_skew: float = 0.0
+    """0: tokens fall on experts evenly; s: popularity is a power law, rank^-s."""
+    routing: Routing | None = None
+    """Which experts tokens were seen to visit; in place of a skew."""
     absorb_mla: bool = True
     engine: str = ""
     """Which software runs it; decides whose calibration applies. Empty: the best calibrated."""
@@ -141,6 +148,7 @@ def layout(model: Model, plan: Plan) -> Layout:
         dequant_flops=0.0 if narrow or weights.bits >= 16 else 2.0,
         quantise_activations=1.0 if narrow else 0.0,
         routing_skew=plan.routing_skew,
+        routing=plan.routing,
         absorb_mla=plan.absorb_mla,
         fused=plan.fused,
         flash=plan.flash,

@@ -7,7 +7,8 @@ model reads, is NaN; a layout that cannot be is refused before anything is predi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ from analyzer.basis import Basis
 from analyzer.errors import ConfigError
 from analyzer.model import Model
 from analyzer.plan import Plan
-from analyzer.predict import predict
+from analyzer.predict import Prediction, predict
 from analyzer.resolve import activation_format, check_plan
 from analyzer.system import System
 from analyzer.workload import Workload
@@ -63,6 +64,11 @@ class Swept(NamedTuple):
     columns: dict[str, Array]
     """One array for each of METRICS, NaN where a point cannot run; memory is per device."""
     basis: Basis
+    by: Mapping[str, Array] = MappingProxyType({})
+    """Per source, where others than the rates were asked: its share of the operators' time of one
+    answer, prefill and decoding."""
+    remarks: Mapping[str, dict[str, int]] = MappingProxyType({})
+    """Per source, why it kept silent or guarded, and for how many operators of points."""
 
 
 def sweep(
@@ -77,6 +83,7 @@ def sweep(
     """Predict every point of the grid; `plan` gives what the grid does not vary."""
     _check(grid)
     columns = {name: np.empty(grid.shape) for name in METRICS}
+    on, tally = basis.on(system), _Tally(basis, grid.shape)
     open_model = msgspec.structs.replace(model, max_context=None)
     for place, weights in enumerate(grid.weights):
         base = _plan(plan or Plan(), weights, model, basis)
@@ -85,8 +92,10 @@ def sweep(
         across = msgspec.structs.replace(base, tp=np.array(grid.tp, dtype=np.int64))
         for rows, load in _chunks(grid):
             found = predict(
-                open_model, system, across, load, basis.rates, arrival, queue=False, strict=False
-            )
+                open_model, system, across, load, basis.rates, arrival, queue=False, on=on,
+                strict=False,
+            )  # fmt: skip
+            tally.add((place, rows), found)
             beyond = _beyond(model, load)
             for name in METRICS:
                 values = found.memory.total_B if name == "memory_B" else getattr(found, name)
@@ -95,7 +104,30 @@ def sweep(
                     columns[name][place, rows][beyond] = np.nan
             if progress is not None:
                 progress(columns["ttft_s"][place, rows].size)
-    return Swept(grid, columns, basis)
+    return Swept(grid, columns, basis, tally.by, tally.remarks)
+
+
+class _Tally:
+    """Who stood for the times of a sweep, where other sources than the rates were asked."""
+
+    def __init__(self, basis: Basis, shape: tuple[int, ...]) -> None:
+        self._ladder = basis.ladder
+        named = basis.ladder.sources if basis.ladder else ()
+        self.by = {source.name: np.empty(shape) for source in named}
+        self.remarks: dict[str, dict[str, int]] = {}
+
+    def add(self, place: tuple[int, slice], found: Prediction) -> None:
+        """Take in one chunk of points."""
+        if self._ladder is None:
+            return
+        from analyzer.sources.credit import added, credit
+
+        first, later = credit(found.prefill, self._ladder), credit(found.decode, self._ladder)
+        weight = found.ttft_s / found.e2e_s
+        for name, share in self.by.items():
+            share[place] = weight * first.shares[name] + (1.0 - weight) * later.shares[name]
+        added(self.remarks, first.remarks)
+        added(self.remarks, later.remarks)
 
 
 def _check(grid: Grid) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeGuard
 import msgspec
 
 from analyzer.errors import ConfigError, nearest
+from analyzer.systolic_array import SystolicArray
 
 DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
 DEVICE_KINDS = ("gpu", "cpu", "tpu", "npu", "soc")
@@ -76,6 +77,8 @@ class Device(_Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     l2_B: float | None = None
     """The largest cache that all units share."""
     clock_Hz: float | None = None
+    systolic: SystolicArray | None = None
+    """Its matrix units, where they are systolic arrays: what a cycle-level simulation needs."""
     tdp_W: float | None = None
     idle_W: float | None = None
     price_usd_per_hour: float | None = None

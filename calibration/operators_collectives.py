@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analyzer.errors import CalibrationError
+from analyzer.network.topology import FLOOR_SHARPNESS
 from analyzer.timing.collectives import PARAMETERS, CollectiveParams, Fabric, collective_time
-from analyzer.timing.kernels.common import Array
+from analyzer.timing.kernels.common import Array, soft_max
 
 LEAST_SIZES = 4
 NOISE = 0.05
@@ -23,12 +24,16 @@ class Curve(NamedTuple):
     Bps: float
     ramp_s: float
     """Of one step."""
+    floor_s: float = 0.0
+    """What a step takes however little it carries."""
 
     def seconds(self, payload_B: Array) -> Array:
         """The closed form: 2(n−1) steps of payload/n."""
-        step_s = payload_B / self.ranks / self.Bps
-        steps = 2.0 * (self.ranks - 1.0)
-        total: Array = steps * (self.latency_s + step_s + np.sqrt(self.ramp_s * step_s))
+        sent_s = np.asarray(payload_B, dtype=float) / self.ranks / self.Bps
+        step_s = self.latency_s + sent_s + np.sqrt(self.ramp_s * sent_s)
+        if self.floor_s:
+            step_s = soft_max(step_s, np.asarray(self.floor_s), FLOOR_SHARPNESS)
+        total: Array = 2.0 * (self.ranks - 1.0) * step_s
         return total
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analyzer.sources.describe import COORDINATES, scaled
-from analyzer.sources.neighbours import cloud
+from analyzer.sources.neighbours import CHOSEN, cloud
 from analyzer.sources.operator_rows import OperatorRows
 from analyzer.sources.operator_work import FORM_OF, shape_rows
 from analyzer.sources.table import gate_rows
@@ -49,6 +49,8 @@ def compare(rows: OperatorRows, chip: Chip) -> Compared:
             learnt = fit_residual(shaped.features[train], off[train], shaped.feature_names)
             result.residual[test] += np.log(learnt.correct(shaped.features[test]).factor)
         at = scaled(op, shaped.features[:, columns])
-        found = cloud(at[train], off[train]).at(at[test])
-        result.table[test] = np.where(found.inside, found.value - off[test], np.nan)
+        found = cloud(at[train], off[train], CHOSEN.get(op)).at(at[test])
+        result.table[test] = np.where(
+            found.inside & (found.beyond == 0), found.value - off[test], np.nan
+        )
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -11,6 +11,9 @@ from analyzer.answer import Answer
 from analyzer.basis import BANDED_BY
 from analyzer.explain import Line, bound, lines
 from analyzer.predict import sizes
+
+if TYPE_CHECKING:
+    from analyzer.sources.credit import Credit
 
 SCHEMA = 1
 TIMES = ("ttft_s", "tpot_s", "e2e_s")
@@ -29,6 +32,7 @@ def document(found: Answer, detail: bool = False) -> dict[str, Any]:
         "energy_J_per_token": found.prediction.energy_J_per_token,
         "usd_per_million_tokens": found.prediction.usd_per_million_tokens,
         **_trust(found),
+        **({"sources": _sources(found)} if found.basis.ladder else {}),
         **({"operators": [line._asdict() for line in listed]} if detail else {}),
     }
 
@@ -100,4 +104,28 @@ def _trust(found: Answer) -> dict[str, Any]:
         "rates": basis.label,
         "interval": interval or None,
         "warnings": list(found.warnings),
+    }
+
+
+def _sources(found: Answer) -> dict[str, Any]:
+    """Who timed the operators, in which order they were asked, and what fell back and why."""
+    ladder = found.basis.ladder
+    if ladder is None:
+        return {}
+    first, later = found.credits()
+    return {
+        "asked": ladder.spec.split(","),
+        "prefill": _credit(first),
+        "decode": _credit(later),
+        "left_out": {source.name: dict(source.notes) for source in ladder.sources if source.notes},
+        "interval_from": "the sources' own uncertainties; the host is taken as exact",
+    }
+
+
+def _credit(held: Credit) -> dict[str, Any]:
+    return {
+        "share_of_time": {name: float(np.mean(share)) for name, share in held.shares.items()},
+        "operators": held.answered,
+        "uncertainty": float(np.max(held.doubt)),
+        "remarks": held.remarks,
     }

@@ -71,7 +71,8 @@ def _layout(found: Answer) -> str:
 
 def _figures(found: Answer) -> Table:
     some = found.interval("tpot_s")
-    heading = f"{some.level:.0%} of measurements" if some else ""
+    whose = "by the sources" if found.basis.ladder else "of measurements"
+    heading = f"{some.level:.0%} {whose}" if some else ""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("latency")
     table.add_column("predicted", justify="right")
@@ -144,8 +145,15 @@ def _remarks(found: Answer, listed: list[Line]) -> Iterator[Text]:
     )
     gains = [f"{one.name} {one.gain:.1%}" for one in levers(found) if one.gain >= 0.0005]
     if gains:
-        yield Text(f"10 % more of one of these takes so much off the whole: {', '.join(gains)}.")
+        by = ", by the rates alone" if found.basis.ladder else ""
+        yield Text(
+            f"10 % more of one of these takes so much off the whole{by}: {', '.join(gains)}."
+        )
     yield Text(f"Rates: {_basis(found)}.")
+    if found.basis.ladder:
+        from reports.sources_text import credits
+
+        yield from credits(found)
     for warning in found.warnings:
         yield Text(f"Note: {warning}.", style="yellow")
 
@@ -179,9 +187,11 @@ def _operators(found: Answer, listed: list[Line]) -> Iterator[Any]:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
         for heading, align in _COLUMNS.items():
             table.add_column(heading, justify=align, no_wrap=True)
+        if found.basis.ladder:
+            table.add_column("by", no_wrap=True)
         for line in listed:
             if line.phase == phase:
-                table.add_row(*_cells(line))
+                table.add_row(*_cells(line), *([_by(line)] if found.basis.ladder else []))
         yield table
     used = dict.fromkeys(line.origin for line in listed)
     for origin in used:
@@ -212,3 +222,9 @@ def _cells(line: Line) -> tuple[str, ...]:
         line.rate,
         line.origin,
     )
+
+
+def _by(line: Line) -> str:
+    """Who timed an operator, and how sure it is of it."""
+    sure = "" if line.uncertainty is None else f" ±{line.uncertainty:.0%}"
+    return f"{line.source or 'rates'}{sure}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from analyzer.counting.routing_trace import Routing
 from analyzer.optable import COMPUTE_INDEX, Number
 
 
@@ -87,6 +88,8 @@ class Layout(NamedTuple):
     """1 where activations are narrowed before each linear layer (fp8, int8, fp4)."""
     routing_skew: Number = 0.0
     """0: routed tokens fall on experts uniformly; larger: power-law imbalance."""
+    routing: Routing | None = None
+    """Traced popularity of experts; in place of the skew."""
     absorb_mla: bool = True
     """Decode of latent attention in the absorbed form that servers run."""
     fused: bool = True

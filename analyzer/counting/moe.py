@@ -14,7 +14,7 @@ from analyzer.counting.elementwise import GATED, PLAIN, apply
 from analyzer.counting.ffn import feed_forward
 from analyzer.counting.linear import ROUTER, linear, wide_linear
 from analyzer.counting.numeric import both, larger, negate, pick, possible
-from analyzer.counting.routing import Load, distinct_ranks, load
+from analyzer.counting.routing import Load, busiest_over_mean, distinct_ranks, load
 from analyzer.counting.work import Work, narrowed_B
 from analyzer.model import MoE
 from analyzer.optable import Number, Op
@@ -43,7 +43,9 @@ def moe(work: Work, kind: MoE) -> list[Op]:
     """The whole layer with its communication."""
     deal = _deal(work, kind)
     layout = work.layout
-    busiest = load(kind.experts, kind.top_k, work.all_tokens, layout.ep, layout.routing_skew)
+    busiest = load(
+        kind.experts, kind.top_k, work.all_tokens, layout.ep, layout.routing_skew, layout.routing
+    )
     ops = _enter(work, kind, deal)
     ops.append(_router(work, kind))
     ops.append(_route(work, kind, busiest))
@@ -127,11 +129,15 @@ def _travel(work: Work, kind: MoE, deal: Deal, busiest: Load) -> list[Op]:
 
 
 def _all_to_all(work: Work, kind: MoE, deal: Deal, name: str, token_B: Number) -> list[Op]:
-    """A rank's share of the tokens, once to each rank that holds any of a token's experts."""
+    """A rank's share of the tokens, once to each rank that holds any of a token's experts. Where
+    routing is uneven, the port of the busiest rank sets the time."""
     if not possible(deal.sent):
         return []
-    ranks = work.layout.ep
+    ranks, layout = work.layout.ep, work.layout
     sent = work.all_tokens / ranks * distinct_ranks(kind.experts, kind.top_k, ranks)
+    sent = sent * busiest_over_mean(
+        kind.experts, kind.top_k, ranks, layout.routing_skew, layout.routing
+    )
     return collective(name, "all_to_all", sent * token_B, ranks, deal.sent, deal.cut)
 
 

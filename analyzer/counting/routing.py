@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.counting.numeric import ceil, larger, possible
+from analyzer.counting.routing_trace import Routing
+from analyzer.errors import ConfigError
 from analyzer.optable import Number
 
 Array = NDArray[np.float64]
@@ -30,8 +32,21 @@ class Load(NamedTuple):
     """Expected number of (token, expert) pairs that it serves."""
 
 
-def load(experts: int, top_k: int, tokens: Number, groups: Number, skew: Number) -> Load:
+def load(
+    experts: int,
+    top_k: int,
+    tokens: Number,
+    groups: Number,
+    skew: Number,
+    traced: Routing | None = None,
+) -> Load:
     """Load of the busiest of `groups` ranks that `experts` experts are dealt to."""
+    if traced is not None:
+        if traced.experts != experts:
+            raise ConfigError(
+                f"the routing trace has {traced.experts} experts, the model's layers {experts}"
+            )
+        return _traced(traced, top_k, tokens, groups)
     if possible(skew != 0):
         return _skewed(experts, top_k, tokens, groups, skew)
     share = top_k / experts
@@ -49,6 +64,60 @@ def distinct_ranks(experts: int, top_k: int, groups: Number) -> Number:
     for drawn in range(top_k):
         missed = missed * larger(1.0 - held / (experts - drawn), 0.0)
     return groups * (1.0 - missed)
+
+
+def busiest_over_mean(
+    experts: int, top_k: int, groups: Number, skew: Number, traced: Routing | None = None
+) -> Number:
+    """Tokens that the busiest of `groups` ranks gets over what even routing would send it.
+
+    A token is sent once to a rank, however many of its experts live there.
+    """
+    if traced is None and not possible(skew != 0):
+        return 1.0
+    cast: list[Any] = [np.asarray(value, dtype=np.float64) for value in (groups, skew)]
+    dealt, skews = np.broadcast_arrays(*cast)
+    ratio = np.ones(dealt.shape)
+    even = np.full(experts, top_k / experts)
+    for one_deal, one_skew in {*zip(dealt.flat, skews.flat, strict=True)}:
+        here = (dealt == one_deal) & (skews == one_skew)
+        count = max(round(float(one_deal)), 1)
+        visited = _visited(even[::count])
+        if traced is None:
+            busy = _visited(popularity(experts, top_k, float(one_skew))[::count])
+        else:
+            busiest = [max(map(_visited, _blocks(p, count))) for p in traced.chances(top_k)]
+            busy = sum(busiest) / len(busiest)
+        ratio[here] = busy / visited
+    return ratio if ratio.shape else float(ratio)
+
+
+def _visited(chances: Array) -> float:
+    """Probability that a token visits at least one of these experts."""
+    return float(1.0 - np.prod(1.0 - chances))
+
+
+def _blocks(chances: Array, groups: int) -> list[Array]:
+    """The experts of each rank, consecutive numbers together, as engines place them."""
+    held = -(-len(chances) // groups)
+    return [chances[start : start + held] for start in range(0, len(chances), held)]
+
+
+def _traced(traced: Routing, top_k: int, tokens: Number, groups: Number) -> Load:
+    """Mean over the traced layers of what each layer's busiest rank has to do."""
+    cast: list[Any] = [np.asarray(value, dtype=np.float64) for value in (tokens, groups)]
+    many, dealt = np.broadcast_arrays(*cast)
+    distinct, rows = np.zeros(many.shape), np.zeros(many.shape)
+    layers = traced.chances(top_k)
+    for one_deal in {*dealt.flat}:
+        here = dealt == one_deal
+        for layer in layers:
+            busiest = max(_blocks(layer, max(round(float(one_deal)), 1)), key=np.sum)
+            distinct[here] += _touched(busiest, many[here]) / len(layers)
+            rows[here] += many[here] * busiest.sum() / len(layers)
+    if not many.shape:
+        return Load(float(distinct), float(rows))
+    return Load(distinct, rows)
 
 
 @lru_cache(maxsize=256)

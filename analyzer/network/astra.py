@@ -22,12 +22,17 @@ _ALSO_KNOWN = {"npus-count": "npus_count", "topology-name": "topology"}
 
 
 def read_network(path: Path) -> Topology:
-    """The topology that a file describes; every fault is a DataError that names file and key."""
+    """The topology that a file describes."""
+    return product(read_dimensions(path))
+
+
+def read_dimensions(path: Path) -> list[Dimension]:
+    """Its dimensions, the innermost first; every fault is a DataError that names file and key."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
-    return product(_dimensions(_lists(text, path), path))
+    return _dimensions(_lists(text, path), path)
 
 
 def _dimensions(lists: dict[str, list[str]], path: Path) -> list[Dimension]:

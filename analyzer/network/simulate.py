@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ConfigError
 from analyzer.network.schedule import Schedule
-from analyzer.network.topology import Topology
+from analyzer.network.topology import FLOOR_SHARPNESS, Topology
+from analyzer.timing.kernels.common import soft_max
 
 Array = NDArray[np.float64]
 
@@ -109,6 +110,9 @@ def _advance(state: _State, number: int, passed: int, now: float, tail_s: float)
     state.free_s[index] = start_s + flow_s  # while a slow sender trickles, others may pass
     state.busy_s[index] += flow_s
     late_s = link.latency_s + math.sqrt(link.ramp_s * task.size_B / link.Bps)
+    if link.floor_s:
+        own_s, floor_s = np.asarray(flow_s + late_s), np.asarray(link.floor_s)
+        late_s = float(soft_max(own_s, floor_s, FLOOR_SHARPNESS)) - flow_s
     through_s = max(start_s + flow_s, tail_s) + late_s
     heapq.heappush(state.queue, (start_s + late_s, number, passed + 1, through_s))
 

@@ -24,6 +24,12 @@ class Link(NamedTuple):
     ramp_s: float = 0.0
     """What sending on it costs beyond latency and bytes, as collectives.py's `ramp_s`: a message
     of w seconds takes sqrt(ramp·w) longer."""
+    floor_s: float = 0.0
+    """What a message takes on it however little it carries."""
+
+
+FLOOR_SHARPNESS = 8.0
+"""How sharply a message's own time takes over from the floor."""
 
 
 class Dimension(NamedTuple):
@@ -37,6 +43,7 @@ class Dimension(NamedTuple):
     latency_s: float
     """Of one hop; through a switch, in and out together."""
     ramp_s: float = 0.0
+    floor_s: float = 0.0
 
 
 @dataclass
@@ -59,11 +66,13 @@ class Topology:
             self._routes[pair] = self.find_route(source, target) if source != target else ()
         return self._routes[pair]
 
-    def add(self, name: str, Bps: float, latency_s: float, ramp_s: float = 0.0) -> int:
+    def add(
+        self, name: str, Bps: float, latency_s: float, ramp_s: float = 0.0, floor_s: float = 0.0
+    ) -> int:
         """Append a link; its position."""
         if not (Bps > 0 and latency_s >= 0):
             raise ConfigError(f"link {name}: needs a bandwidth above 0 and a latency of 0 or more")
-        self.links.append(Link(name, Bps, latency_s, ramp_s))
+        self.links.append(Link(name, Bps, latency_s, ramp_s, floor_s))
         return len(self.links) - 1
 
     def lines(self, dimension: int) -> list[list[int]]:
@@ -137,9 +146,11 @@ def _wire_full(topology: Topology, spec: Dimension, line: list[int], wires: Wire
 def _wire_switch(topology: Topology, spec: Dimension, line: list[int], wires: Wires) -> None:
     if len(line) > 1:
         for rank in line:
-            half_s = spec.latency_s / 2.0
-            wires[rank, -1, 0] = topology.add(f"{rank}→switch", spec.Bps, half_s, spec.ramp_s)
-            wires[rank, 1, 0] = topology.add(f"switch→{rank}", spec.Bps, half_s)
+            # a floor is that of the whole hop, so then all of the latency is on the way out
+            out_s = spec.latency_s if spec.floor_s else spec.latency_s / 2.0
+            rest = spec.ramp_s, spec.floor_s
+            wires[rank, -1, 0] = topology.add(f"{rank}→switch", spec.Bps, out_s, *rest)
+            wires[rank, 1, 0] = topology.add(f"switch→{rank}", spec.Bps, spec.latency_s - out_s)
 
 
 def _both_ways(topology: Topology, spec: Dimension, here: int, there: int, wires: Wires) -> None:
@@ -172,9 +183,11 @@ _WIRE = {
 _PATH = {"ring": _around, "line": _along, "switch": _straight, "full": _straight}
 
 
-def switch(ranks: int, Bps: float, latency_s: float, ramp_s: float = 0.0) -> Topology:
+def switch(
+    ranks: int, Bps: float, latency_s: float, ramp_s: float = 0.0, floor_s: float = 0.0
+) -> Topology:
     """All ranks on one non-blocking switch; `Bps` per port and direction."""
-    return product([Dimension("switch", ranks, Bps, latency_s, ramp_s)])
+    return product([Dimension("switch", ranks, Bps, latency_s, ramp_s, floor_s)])
 
 
 def ring(ranks: int, Bps: float, latency_s: float) -> Topology:

@@ -163,7 +163,9 @@ def _changed(load: Workload, batch: Any, output_tokens: Any = None) -> Workload:
 
 
 def _predict(group: Group, plan: Plan, load: Workload, arrival: str) -> Prediction:
-    return predict(group.model, group.system, plan, load, group.basis.rates, arrival, strict=False)
+    on = group.basis.on(group.system)
+    rates = group.basis.rates
+    return predict(group.model, group.system, plan, load, rates, arrival, on=on, strict=False)
 
 
 def _columns(found: Prediction, decode_tok_s: Any, memory_B: Any) -> Columns:

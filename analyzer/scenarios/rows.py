@@ -190,6 +190,27 @@ def _fill(columns: dict[str, Array], sheet: _Sheet, form: Form, rows: NDArray[np
         endless = np.zeros(len(sheet.open), dtype=bool)
         endless[rows] = np.isnan(found.ttft_s) & ~lost
         sheet.remark(endless, OVERRUN, problem=True)
+    if sheet.group.basis.ladder is not None:
+        _ask(columns, sheet, load, rows, lost)
+
+
+def _ask(
+    columns: dict[str, Array],
+    sheet: _Sheet,
+    load: Workload,
+    rows: NDArray[np.intp],
+    lost: NDArray[np.bool_],
+) -> None:
+    """Who timed the operators of these rows, and the intervals that follow from that."""
+    from analyzer.scenarios.sourced import asked
+
+    held = asked(sheet.group, load)
+    for row, note in zip(rows[~lost], np.asarray(held.notes, dtype=object)[~lost], strict=True):
+        sheet.notes[row] = f"{sheet.notes[row]}; {note}" if sheet.notes[row] else note
+    for name, ends in held.bounds.items():
+        for side, factor in zip(("lo", "hi"), ends, strict=True):
+            bound = columns.setdefault(f"{name}_{side}", np.full(len(sheet.batch), np.nan))
+            bound[rows] = columns[name][rows] * factor
 
 
 def _load(sheet: _Sheet, rows: NDArray[np.intp]) -> Workload:

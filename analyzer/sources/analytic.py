@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Analytic:
     machine: Machine
     rates: Rates
     uncertainty: float = UNCALIBRATED
+    notes: Mapping[str, int] = field(default_factory=dict)
     name: str = "analytic"
 
     def answer(self, table: OpTable) -> Answer:

@@ -6,6 +6,7 @@ bf16 or fp16. What has no measured counterpart (scans, latent attention, collect
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from analyzer.optable import COMPUTE, OpTable
 from analyzer.sources.operator_work import attention_features, format_of, gemm_features
 from analyzer.timing.kernels.common import Array, Chip
 from analyzer.timing.kernels.decode import DecodeWork
+from analyzer.timing.kernels.experts import ExpertWork
 from analyzer.timing.kernels.gemm import GemmWork
 from analyzer.timing.kernels.prefill import PrefillWork
 
@@ -44,6 +46,10 @@ class Described(NamedTuple):
     work: Any
     coordinates: tuple[Array, ...]
     """Columns by COORDINATES of its class, as logarithms; one array per way to read it."""
+    shape: tuple[int, ...] = ()
+    """Scenarios in which the operator differs: axes along which it is the same have length 1."""
+    share: float = 1.0
+    """Of the measured kernel's time, where an operator is only a part of that kernel."""
 
     @property
     def scenarios(self) -> int:
@@ -55,7 +61,7 @@ COORDINATES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "attn_decode": ("batch", "keys", "kv_heads", "shared", "head_dim"),
     "attn_prefill": ("batch", "new", "keys", "kv_heads", "shared", "head_dim"),
-    "moe": ("tokens", "experts", "top_k", "hidden", "width"),
+    "moe": ("rows", "touched", "hidden", "width"),
     "norm": ("tokens", "width"),
     "elementwise": ("tokens", "width"),
 }
@@ -66,33 +72,48 @@ NEARNESS: dict[str, tuple[float, ...]] = {"gemm": (2.0, 1.0, 0.7)}
 multiplication change its time's regime sooner than its reduction does."""
 
 
-def scaled(op: str, coordinates: Array) -> Array:
+def scaled(op: str, coordinates: Array, nearness: tuple[float, ...] | None = None) -> Array:
     """Coordinates in which neighbours are looked for."""
-    factors = np.asarray(NEARNESS.get(op, (1.0,) * coordinates.shape[1]))
+    usual = NEARNESS.get(op, (1.0,) * coordinates.shape[1])
+    factors = np.asarray(usual if nearness is None else nearness)
     stretched: Array = coordinates * factors
     return stretched
 
 
+Columns = dict[str, Array]
+_READ = ("m", "n", "k", "groups", "heads_per_group", "compute", "weight_bits")
+
+
 def describe(table: OpTable, index: int) -> Described | None:
     """The operator at this row of the table, or None where no measured class is like it."""
-    column = {
-        name: np.broadcast_to(values[index], table.shape).ravel()
-        for name, values in table.columns.items()
-    }
-    compute, bits = _one(column["compute"]), _one(column["weight_bits"])
+    reader = _READERS.get(table.kinds[index])
+    if reader is None:
+        return None
+    columns = {name: _own(table.columns[name], index) for name in _READ}
+    compute, bits = _one(columns.pop("compute")), _one(columns.pop("weight_bits"))
     if compute is None or bits is None:
         return None
-    arithmetic = COMPUTE[int(compute)]
-    if table.kinds[index] == "gemm":
-        return _gemm(column, arithmetic, bits)
-    if table.kinds[index] == "attention":
-        return _attention(column, arithmetic, bits)
-    return None
+    shape = np.broadcast_shapes(*(column.shape for column in columns.values()))
+    flat = {name: np.broadcast_to(column, shape).ravel() for name, column in columns.items()}
+    described = reader(table.names[index], flat, COMPUTE[int(compute)], bits)
+    return None if described is None else described._replace(shape=shape)
+
+
+def _own(column: Array, index: int) -> Array:
+    """One operator's cells, an axis along which they are all alike cut to length 1."""
+    cells: Array = column[index if len(column) > 1 else 0]
+    for axis, length in enumerate(cells.shape):
+        if length > 1:
+            first = cells.take([0], axis=axis)
+            if np.array_equal(np.broadcast_to(first, cells.shape), cells):
+                cells = first
+    return cells
 
 
 def _one(values: Array) -> float | None:
     """The value that all scenarios share."""
-    return float(values[0]) if values.size and np.all(values == values[0]) else None
+    first = values.flat[0] if values.size else np.nan
+    return float(first) if np.all(values == first) else None
 
 
 def _log2(*columns: Array) -> Array:
@@ -100,7 +121,7 @@ def _log2(*columns: Array) -> Array:
     return logs
 
 
-def _gemm(column: dict[str, Array], arithmetic: str, bits: float) -> Described | None:
+def _gemm(_name: str, column: Columns, arithmetic: str, bits: float) -> Described | None:
     stored = min((4, 8, 16, 32), key=lambda width: abs(width - bits))
     dtypes = _MATCHES.get((arithmetic, stored), ())
     m, n, k = (np.maximum(column[name], 1e-9) for name in ("m", "n", "k"))
@@ -111,7 +132,7 @@ def _gemm(column: dict[str, Array], arithmetic: str, bits: float) -> Described |
     return Described("gemm", dtypes, "", work, (_log2(m, n, k),))
 
 
-def _attention(column: dict[str, Array], arithmetic: str, bits: float) -> Described | None:
+def _attention(_name: str, column: Columns, arithmetic: str, bits: float) -> Described | None:
     if arithmetic not in ("bf16", "fp16"):
         return None
     kv_dtype = "fp8" if bits < 12 else "bf16"
@@ -136,14 +157,44 @@ def _attention(column: dict[str, Array], arithmetic: str, bits: float) -> Descri
     return Described("attn_prefill", ("bf16", "fp16"), kv_dtype, work, ways)
 
 
+_PART_OF_LAYER = {"up": 2.0 / 3.0, "down": 1.0 / 3.0}
+"""Of a fused layer of gated experts, what its merged first and its last multiplication stand for:
+two and one of three matrices of a size."""
+
+
+def _experts(name: str, column: Columns, arithmetic: str, bits: float) -> Described | None:
+    """Grouped multiplications are read from rows of the whole fused layer, by their share of it."""
+    stored = min((4, 8, 16, 32), key=lambda width: abs(width - bits))
+    dtypes = _MATCHES.get((arithmetic, stored), ())
+    part = name.rpartition(".")[2]
+    if not dtypes or part not in _PART_OF_LAYER:
+        return None
+    rows, touched = (np.maximum(column[name], 1e-9) for name in ("m", "groups"))
+    hidden, width = (column["k"], column["n"] / 2.0) if part == "up" else (column["n"], column["k"])
+    measured = format_of(dtypes[0])
+    work = ExpertWork(rows * touched, touched, hidden, width, measured.weight_B, measured.act_B)
+    ways = (_log2(rows, touched, hidden, width),)
+    return Described("moe", dtypes, "", work, ways, share=_PART_OF_LAYER[part])
+
+
+_READERS: dict[str, Callable[[str, Columns, str, float], Described | None]] = {
+    "gemm": _gemm,
+    "attention": _attention,
+    "grouped_gemm": _experts,
+}
+
+
 def kv_head_counts(groups: Array) -> list[float]:
     """The ways that leave at least one sequence in every scenario."""
     return [count for count in KV_HEADS if np.all(groups >= count)] or [1.0]
 
 
 def features_of(described: Described, chip: Chip) -> list[Array]:
-    """Feature rows for a residual; several where the operator leaves open how it is cut."""
+    """Feature rows for a residual; several where the operator leaves open how it is cut, none where
+    it does not say all that a residual looks at."""
     work = described.work
+    if described.op == "moe":
+        return []
     if described.op == "gemm":
         return [gemm_features(work.m, work.n, work.k, chip)[0]]
     decode = described.op == "attn_decode"

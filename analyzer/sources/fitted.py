@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from analyzer.optable import OpTable
 from analyzer.sources.base import Answer, Context, Source
 from analyzer.sources.describe import Described, describe, features_of
 from analyzer.sources.operator_fit import OperatorFit, catalog_fits, read_operator_fits
-from analyzer.sources.table import chip_of
+from analyzer.sources.table import chip_of, count
 from analyzer.system import System
 from analyzer.timing.kernels import FORMS, Chip
 from analyzer.timing.kernels.common import Array
@@ -26,6 +26,7 @@ class Fitted:
 
     system: System
     fits: Sequence[OperatorFit]
+    notes: Mapping[str, int] = field(default_factory=dict)
     name: str = "residual"
 
     def answer(self, table: OpTable) -> Answer:
@@ -37,15 +38,14 @@ class Fitted:
             described = describe(table, index)
             fit = self._find(described) if described is not None else None
             if described is None or fit is None:
-                reason = f"{table.kinds[index]}: no fitted class"
-                remarks[reason] = remarks.get(reason, 0) + 1
+                count(remarks, f"{table.names[index]}: no fitted class", seconds[index].size)
                 continue
             found, doubt, outside = _time(fit, described, chip_of(self.system, fit.dtype))
-            seconds[index] = found.reshape(table.shape)
-            uncertainty[index] = doubt.reshape(table.shape)
+            seconds[index] = found.reshape(described.shape)
+            uncertainty[index] = doubt.reshape(described.shape)
             if outside:
-                reason = f"{described.op}: outside the residual's hull, form alone"
-                remarks[reason] = remarks.get(reason, 0) + outside
+                cells = round(outside / described.scenarios * seconds[index].size)
+                count(remarks, f"{table.names[index]}: {_WHY_FORM[fit.residual is None]}", cells)
         return Answer(seconds, uncertainty, remarks)
 
     def _find(self, described: Described) -> OperatorFit | None:
@@ -56,16 +56,22 @@ class Fitted:
         return None
 
 
+_WHY_FORM = {
+    True: "the form alone, no residual was learnt",
+    False: "the form alone, outside of the residual's hull",
+}
+
+
 def _time(fit: OperatorFit, described: Described, chip: Chip) -> tuple[Array, Array, int]:
     """Seconds, relative uncertainty, and how many scenarios the residual does not know."""
-    count = described.scenarios
-    seconds = np.broadcast_to(
-        FORMS[fit.form].time(described.work, chip, fit.kernel_params), (count,)
-    )
-    doubt = np.full(count, fit.held_out_form)
-    if fit.residual is None:
-        return seconds, doubt, 0
-    corrections = [correct(fit.residual, rows) for rows in features_of(described, chip)]
+    scenarios = described.scenarios
+    modelled = FORMS[fit.form].time(described.work, chip, fit.kernel_params) * described.share
+    seconds = np.broadcast_to(modelled, (scenarios,))
+    doubt = np.full(scenarios, fit.held_out_form)
+    rows = features_of(described, chip)
+    if fit.residual is None or not rows:
+        return seconds, doubt, scenarios
+    corrections = [correct(fit.residual, features) for features in rows]
     known = np.stack([correction.inside for correction in corrections])
     logs = np.log(np.stack([correction.factor for correction in corrections]))
     ways = known.sum(axis=0)

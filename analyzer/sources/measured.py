@@ -6,7 +6,7 @@ answers are kept so that no shape is measured twice.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -57,6 +57,7 @@ class Measured:
     measurer: Measurer
     cache: MutableMapping[Request, Reading] = field(default_factory=dict)
     most: int = MOST_SHAPES
+    notes: Mapping[str, int] = field(default_factory=dict)
     name: str = "measured"
 
     def answer(self, table: OpTable) -> Answer:
@@ -68,12 +69,13 @@ class Measured:
         for index in range(len(table.names)):
             described = describe(table, index)
             if described is None:
-                reason = f"{table.kinds[index]}: cannot be measured alone"
-                remarks[reason] = remarks.get(reason, 0) + 1
+                reason = f"{table.names[index]}: cannot be measured alone"
+                remarks[reason] = remarks.get(reason, 0) + seconds[index].size
                 continue
             readings = [self._read(request, budget, remarks) for request in _requests(described)]
-            pairs = np.asarray(readings).reshape(*table.shape, 2)
-            seconds[index], uncertainty[index] = pairs[..., 0], pairs[..., 1]
+            pairs = np.asarray(readings).reshape(*described.shape, 2)
+            seconds[index] = pairs[..., 0] * described.share
+            uncertainty[index] = pairs[..., 1]
         return Answer(seconds, uncertainty, remarks)
 
     def _read(self, request: Request, budget: list[int], remarks: dict[str, int]) -> Reading:

@@ -7,7 +7,7 @@ like is only ever compared with like.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from analyzer.strict_csv import TableSource, read_csv_rows
 
 Array = NDArray[np.float64]
 
-TEXT = ("source", "hardware", "op", "dtype", "software", "kv_dtype", "routing", "kernel")
+TEXT = ("source", "hardware", "op", "dtype", "software", "kv_dtype", "routing", "kernel", "cache")
 NUMBERS = (
     "m", "n", "k", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim",
     "num_tokens", "experts", "topk", "hidden", "inter", "bytes", "gpus", "tp", "ep",
@@ -58,13 +58,18 @@ class OperatorRows:
         return filled
 
 
-def read_operator_rows(paths: Iterable[str | Path]) -> OperatorRows:
-    """All rows of these files; a wrong cell is a DataError that names file, row and column."""
+def read_operator_rows(
+    paths: Iterable[str | Path], wanted: Callable[[str], bool] | None = None
+) -> OperatorRows:
+    """All rows of these files, or of `wanted` hardware only; a wrong cell is a DataError that names
+    file, row and column."""
     text: dict[str, list[str]] = {name: [] for name in TEXT}
     numbers: dict[str, list[float]] = {name: [] for name in NUMBERS}
     seconds: list[float] = []
     for path in paths:
         for line_no, row in read_csv_rows(path, required=("hardware", "op", "dtype")):
+            if wanted is not None and not wanted(row["hardware"]):
+                continue
             at = TableSource(path=str(path), line_no=line_no)
             row.setdefault("source", _stem(path))
             _take_row(row, at, text, numbers)
@@ -73,6 +78,15 @@ def read_operator_rows(paths: Iterable[str | Path]) -> OperatorRows:
         {name: np.asarray(column, dtype=str) for name, column in text.items()},
         {name: np.asarray(column, dtype=float) for name, column in numbers.items()},
         np.asarray(seconds, dtype=float),
+    )
+
+
+def joined(parts: Sequence[OperatorRows]) -> OperatorRows:
+    """The rows of several files, one after the other."""
+    return OperatorRows(
+        {name: np.concatenate([part.text[name] for part in parts]) for name in TEXT},
+        {name: np.concatenate([part.numbers[name] for part in parts]) for name in NUMBERS},
+        np.concatenate([part.seconds for part in parts]),
     )
 
 

@@ -90,7 +90,7 @@ def _log2(*columns: Array) -> Array:
 
 def _gemm(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     m, n, k = (rows.number(name) for name in ("m", "n", "k"))
-    hot = np.full_like(m, BENCHMARK_COPIES)
+    hot = np.where(rows.text["cache"] == "cold", 0.0, BENCHMARK_COPIES)
     work = GemmWork(m, n, k, dtype.weight_B, dtype.act_B, 2.0, dtype.narrowed, hot)
     moved_B = n * k * dtype.weight_B + m * k * dtype.act_B + 2.0 * m * n
     features, names = gemm_features(m, n, k, chip)
@@ -139,11 +139,17 @@ def _kv_bytes(rows: OperatorRows) -> Array:
     return widths
 
 
+def _hot(rows: OperatorRows) -> Array:
+    """Copies of the data that a benchmark's replays find in the cache: 1 unless it says cold."""
+    copies: Array = np.where(rows.text["cache"] == "cold", 0.0, 1.0)
+    return copies
+
+
 def _decode(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     batch, keys, heads = (rows.number(name) for name in ("batch", "kv_len", "n_heads"))
     kv_heads, width = rows.number("n_kv_heads"), rows.number("head_dim", 128.0)
     kv_B = _kv_bytes(rows)
-    work = DecodeWork(batch, keys, heads, kv_heads, width, kv_B, 2.0, np.ones_like(batch))
+    work = DecodeWork(batch, keys, heads, kv_heads, width, kv_B, 2.0, _hot(rows))
     moved_B = 2.0 * batch * kv_heads * keys * width * kv_B
     features, names = _features_of_rows(rows, chip)
     flops = 4.0 * batch * heads * keys * width
@@ -154,7 +160,7 @@ def _prefill(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     batch, new, keys = (rows.number(name) for name in ("batch", "q_len", "kv_len"))
     heads, kv_heads = rows.number("n_heads"), rows.number("n_kv_heads")
     width, kv_B, past = rows.number("head_dim", 128.0), _kv_bytes(rows), keys - new
-    hot = np.ones_like(batch)
+    hot = _hot(rows)
     work = PrefillWork(batch, new, past, heads, kv_heads, width, kv_B, 2.0, hot)
     pairs = new * past + new * (new + 1.0) / 2.0
     moved_B = batch * width * (2.0 * kv_heads * keys * kv_B + 4.0 * heads * new)
@@ -172,8 +178,8 @@ def _moe(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     touched = np.minimum(local, np.maximum(routed, 1.0))
     work = ExpertWork(np.maximum(routed, 1.0), touched, hidden, width, dtype.weight_B, dtype.act_B)
     moved_B = touched * 3.0 * hidden * width * dtype.weight_B
-    features = _log2(tokens, local, top_k, hidden, width, routed / touched, moved_B)
-    names = ("tokens", "experts", "top_k", "hidden", "width", "rows", "moved")
+    features = _log2(tokens, local, top_k, hidden, width, routed / touched, moved_B, touched)
+    names = ("tokens", "experts", "top_k", "hidden", "width", "rows", "moved", "touched")
     flops = 6.0 * routed * hidden * width
     return Shaped(work, flops, moved_B, features, names, _group(experts, hidden, width))
 

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import ConfigError, InputError
-from analyzer.sources.operator_rows import NUMBERS, TEXT, OperatorRows
+from analyzer.sources.operator_rows import NUMBERS, TEXT, OperatorRows, joined
 from analyzer.system import System
 from analyzer.timing.kernels.common import Array
 
 PACKAGE = "aiconfigurator_core"
+FRAMEWORKS = ("vllm", "sglang", "trtllm")
 WANTED = "aiconfigurator-core==0.12.0"
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float8": "fp8"}
 FAMILIES = {
@@ -53,7 +54,7 @@ def packaged_rows(
             parts.append(part)
     if not parts:
         raise ConfigError(f"table: {WANTED} has nothing of {framework} for {system.device.name}")
-    return _join(parts)
+    return joined(parts)
 
 
 def _root() -> Path:
@@ -172,7 +173,8 @@ def _attention(op: str) -> Callable[[dict[str, Any], str, str], OperatorRows]:
         dtypes = _renamed(columns["attn_dtype"])
         made = _rows(op, hardware, dtypes, kernels, numbers, columns["latency"])
         made.text["kv_dtype"][:] = _renamed(columns["kv_cache_dtype"])
-        return made.take(_float(columns["window_size"]) == 0)
+        windows = columns.get("window_size")  # tables from before windows have none of them
+        return made if windows is None else made.take(_float(windows) == 0)
 
     return read
 
@@ -203,14 +205,6 @@ def _rows(
     seconds = 1e-3 * _float(milliseconds)
     rows = OperatorRows(text, columns, seconds)
     return rows.take(np.isfinite(seconds) & (seconds > 0))
-
-
-def _join(parts: list[OperatorRows]) -> OperatorRows:
-    return OperatorRows(
-        {name: np.concatenate([part.text[name] for part in parts]) for name in TEXT},
-        {name: np.concatenate([part.numbers[name] for part in parts]) for name in NUMBERS},
-        np.concatenate([part.seconds for part in parts]),
-    )
 
 
 def _note(remarks: dict[str, int], reason: str) -> None:

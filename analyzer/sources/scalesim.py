@@ -12,20 +12,24 @@ import importlib
 import importlib.util
 import io
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from analyzer.errors import ConfigError
 from analyzer.optable import OpTable
 from analyzer.sources.base import Answer, Context, Source
-from analyzer.sources.systolic import SystolicArray, cycles
+from analyzer.sources.systolic import cycles
+from analyzer.systolic_array import SystolicArray
 from analyzer.timing.kernels.common import Array
 
 MOST_MACS = 2_000_000
 """Multiply-adds up to which the package simulates; beyond, seconds become minutes."""
+PACKAGE = "scalesim"
 UNCERTAINTY = 0.2
 """Relative; memory stalls and what a compiler fuses are not simulated."""
 
@@ -34,9 +38,9 @@ run_name = plumbline
 [architecture_presets]
 ArrayHeight = {rows}
 ArrayWidth = {columns}
-IfmapSramSzkB = {input_sram_kB}
-FilterSramSzkB = {weight_sram_kB}
-OfmapSramSzkB = {output_sram_kB}
+IfmapSramSzkB = {input_sram_kB:.0f}
+FilterSramSzkB = {weight_sram_kB:.0f}
+OfmapSramSzkB = {output_sram_kB:.0f}
 IfmapOffset = 0
 FilterOffset = 10000000
 OfmapOffset = 20000000
@@ -73,6 +77,7 @@ class ScaleSim:
     memory_Bps: float
     most_macs: float = MOST_MACS
     cache: dict[tuple[int, int, int], float] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
     name: str = "scalesim"
 
     def answer(self, table: OpTable) -> Answer:
@@ -81,21 +86,22 @@ class ScaleSim:
         seconds, remarks = np.full(shape, np.nan), dict[str, int]()
         for index, kind in enumerate(table.kinds):
             if kind != "gemm":
+                _note(remarks, f"{table.names[index]}: not a dense multiplication", seconds[index])
                 continue
             m, n, k = (np.ceil(getattr(table, name)[index]) for name in ("m", "n", "k"))
             columns = np.ceil(n / self.array.arrays)
-            taken = self._cycles(m, columns, k, remarks) / self.array.clock_Hz
+            taken = self._cycles(table.names[index], m, columns, k, remarks) / self.array.clock_Hz
             moved_s = table.bytes_moved_B[index] / self.memory_Bps
             seconds[index] = np.maximum(taken, moved_s)
         return Answer(seconds, np.where(np.isnan(seconds), np.nan, UNCERTAINTY), remarks)
 
-    def _cycles(self, m: Array, n: Array, k: Array, remarks: dict[str, int]) -> Array:
+    def _cycles(self, name: str, m: Array, n: Array, k: Array, remarks: dict[str, int]) -> Array:
         total = cycles(m, n, k, self.array)
         small = m * n * k <= self.most_macs
-        large = int(np.size(small) - np.count_nonzero(small))
-        if large:
-            reason = "too large to simulate: closed form of the package's cycles"
-            remarks[reason] = remarks.get(reason, 0) + large
+        _note(remarks, f"{name}: too large to simulate, closed form of the cycles", ~small)
+        if not _installed():
+            _note(remarks, f"{name}: {PACKAGE} is not installed, closed form of its cycles", small)
+            return total
         simulated = np.array(total, dtype=float)
         for place in np.argwhere(small):
             at = tuple(place)
@@ -113,7 +119,10 @@ def simulate_cycles(m: int, n: int, k: int, array: SystolicArray) -> float:
     package = _package()
     with tempfile.TemporaryDirectory() as folder:
         config, topology, layout = (Path(folder) / name for name in ("c.cfg", "t.csv", "l.csv"))
-        described = {name: getattr(array, name) for name in array.__struct_fields__}
+        described = msgspec.to_builtins(array) | {
+            f"{name}_kB": getattr(array, f"{name}_B") / 1e3
+            for name in ("input_sram", "weight_sram", "output_sram")
+        }
         config.write_text(_CONFIG.format(**described), encoding="utf-8")
         topology.write_text(f"Layer,M,N,K,\nlayer,{m},{n},{k},\n", encoding="utf-8")
         names, ones = ",".join(["x"] * 20), ",".join(["1"] * 20)
@@ -137,17 +146,32 @@ def _run(run: Any, folder: str) -> float:
     return float(layer.get_compute_report_items()[1])
 
 
+def _note(remarks: dict[str, int], reason: str, cells: Any) -> None:
+    """Count a reason for every cell that is true, or NaN."""
+    times = int(np.count_nonzero(cells))
+    if times:
+        remarks[reason] = remarks.get(reason, 0) + times
+
+
+def _installed() -> bool:
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
 def _package() -> Any:
-    if importlib.util.find_spec("scalesim") is None:
-        raise ConfigError("scalesim is not installed; pip install scalesim, or set most_macs = 0")
+    if not _installed():
+        raise ConfigError(f"{PACKAGE} is not installed; pip install {PACKAGE}")
     return importlib.import_module("scalesim.scale_sim")
 
 
 def build(context: Context) -> Source:
-    """Options `scalesim`: `array` (a SystolicArray), and `most_macs` (0: closed form only)."""
+    """Options `scalesim`: `array` (default: the one that the system's file describes), and
+    `most_macs` up to which the package simulates (0: closed form only)."""
     given = context.options.get("scalesim", {})
-    array = given.get("array")
+    array = given.get("array", context.system.device.systolic)
     if not isinstance(array, SystolicArray):
-        raise ConfigError("scalesim: describe the array: rows, columns, dataflow, clock_Hz")
+        raise ConfigError(
+            f"scalesim: {context.system.name} does not describe its arrays; add [device.systolic] "
+            f"with rows, columns, arrays, dataflow and clock_Hz to its file"
+        )
     most_macs = float(given.get("most_macs", MOST_MACS))
     return ScaleSim(array, context.system.device.memory_bandwidth_Bps, most_macs)

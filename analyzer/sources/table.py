@@ -7,7 +7,8 @@ device are left out and counted; shapes beyond the measured ones are left to the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from analyzer.errors import ConfigError, InputError
 from analyzer.optable import OpTable
 from analyzer.sources.base import Answer, Context, Source
 from analyzer.sources.describe import COORDINATES, Described, describe, scaled
-from analyzer.sources.neighbours import Cloud, cloud
+from analyzer.sources.neighbours import CHOSEN, Cloud, cloud
 from analyzer.sources.operator_fit import OperatorFit, catalog_fits
-from analyzer.sources.operator_rows import OperatorRows, read_operator_rows
+from analyzer.sources.operator_rows import OperatorRows, joined, read_operator_rows
 from analyzer.sources.operator_work import FORM_OF, format_of, shape_rows
 from analyzer.sources.physics import copies, gate
+from analyzer.sources.stored import STORE_FILE, read_stored
 from analyzer.system import System
 from analyzer.timing.kernels import FORMS, Chip
 from analyzer.timing.kernels.common import Array
@@ -30,6 +32,9 @@ from analyzer.timing.kernels.common import Array
 LEAST_POINTS = 12
 FLOOR = 0.03
 """Relative uncertainty of an interpolation at best: what re-runs of one stack differ by."""
+
+FAR = "far beyond the measured shapes"
+NEAR = "a little beyond the measured shapes, carried on from their edge"
 
 ClassKey = tuple[str, str, str]
 """Operator, format, cache format."""
@@ -45,9 +50,9 @@ class ClassTable:
     params: Any
     cloud: Cloud
 
-    def seconds(self, work: Any, ways: Sequence[Array]) -> tuple[Array, Array]:
-        """Times and relative uncertainties; NaN beyond the measured shapes. Where an operator can
-        be read in several ways, the mean of those that were measured."""
+    def seconds(self, work: Any, ways: Sequence[Array]) -> tuple[Array, Array, Array]:
+        """Times, relative uncertainties, octaves beyond the measured shapes; NaN far beyond them.
+        Where an operator can be read in several ways, the mean of those that were measured."""
         form = FORMS[FORM_OF.get(self.op, self.op)]
         found = [self.cloud.at(scaled(self.op, coordinates)) for coordinates in ways]
         known = np.stack([each.inside for each in found])
@@ -56,46 +61,71 @@ class ClassTable:
         scatter = (shares * np.stack([each.scatter for each in found])).sum(axis=0)
         modelled = form.time(work, self.chip, self.params)
         seconds = np.where(known.any(axis=0), modelled * np.exp(value), np.nan)
-        return seconds, np.hypot(scatter, FLOOR)
+        beyond = np.min(np.stack([each.beyond for each in found]), axis=0)
+        return seconds, np.hypot(scatter, FLOOR), beyond
+
+
+class Classes(dict[ClassKey, ClassTable | None]):
+    """Classes that are made ready to interpolate when they are first asked for."""
+
+    def __init__(self, waiting: Mapping[ClassKey, OperatorRows], make: Make) -> None:
+        super().__init__()
+        self._waiting, self._make = dict(waiting), make
+
+    def __missing__(self, key: ClassKey) -> ClassTable | None:
+        rows = self._waiting.get(key)
+        self[key] = made = self._make(rows) if rows is not None else None
+        return made
+
+    def all(self) -> dict[ClassKey, ClassTable]:
+        """Every class that has rows enough."""
+        return {key: made for key in self._waiting if (made := self[key]) is not None}
+
+
+Make = Callable[[OperatorRows], ClassTable | None]
 
 
 @dataclass(frozen=True)
 class MeasuredTable:
     """All classes that were measured on one device."""
 
-    classes: Mapping[ClassKey, ClassTable]
-    remarks: Mapping[str, int] = field(default_factory=dict)
+    classes: Classes
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What the classes that were asked for so far left out."""
     name: str = "table"
 
     def answer(self, table: OpTable) -> Answer:
         """Times of the operators whose class and shape were measured."""
         shape = (len(table.names), *table.shape)
         seconds, uncertainty = np.full(shape, np.nan), np.full(shape, np.nan)
-        remarks = dict(self.remarks)
+        remarks: dict[str, int] = {}
         for index in range(len(table.names)):
             described = describe(table, index)
             known = self._find(described) if described is not None else None
             if described is None or known is None:
-                _count(remarks, f"{table.kinds[index]}: no measured class", 1)
+                count(remarks, f"{table.names[index]}: no measured class", seconds[index].size)
                 continue
-            found, doubt = known.seconds(described.work, described.coordinates)
-            seconds[index] = found.reshape(table.shape)
-            uncertainty[index] = doubt.reshape(table.shape)
-            beyond = int(np.isnan(found).sum())
-            if beyond:
-                _count(remarks, f"{described.op}: beyond the measured shapes", beyond)
+            found, doubt, beyond = known.seconds(described.work, described.coordinates)
+            seconds[index] = (found * described.share).reshape(described.shape)
+            uncertainty[index] = doubt.reshape(described.shape)
+            cells = seconds[index].size // described.scenarios
+            for which, what in ((np.isnan(found), FAR), (~np.isnan(found) & (beyond > 0), NEAR)):
+                if which.any():
+                    times = int(which.sum()) * cells
+                    count(remarks, f"{table.names[index]}: {what}", times)
         return Answer(seconds, uncertainty, remarks)
 
     def _find(self, described: Described) -> ClassTable | None:
         for dtype in described.dtypes:
-            known = self.classes.get((described.op, dtype, described.kv_dtype))
+            known = self.classes[described.op, dtype, described.kv_dtype]
             if known is not None:
                 return known
         return None
 
 
-def _count(remarks: dict[str, int], reason: str, count: int) -> None:
-    remarks[reason] = remarks.get(reason, 0) + count
+def count(remarks: dict[str, int], reason: str, more: int) -> None:
+    """Add to the occurrences of a reason."""
+    remarks[reason] = remarks.get(reason, 0) + more
 
 
 def measured_table(
@@ -112,17 +142,18 @@ def measured_table(
     for members in _classes(rows):
         first = {name: str(column[0]) for name, column in members.text.items()}
         if not first["software"].startswith(software):
-            _count(remarks, f"rows of other software ({first['software']})", len(members))
+            count(remarks, f"rows of other software ({first['software']})", len(members))
             continue
         key = (first["op"], first["dtype"], first["kv_dtype"])
-        if key not in chosen or len(members) > len(chosen[key]):
+        if key not in chosen or _rank(members) > _rank(chosen[key]):
             chosen[key] = members
-    classes = {}
-    for key, members in chosen.items():
-        made = _class_table(members, system, fits, remarks)
-        if made is not None:
-            classes[key] = made
+    classes = Classes(chosen, lambda members: _class_table(members, system, fits, remarks))
     return MeasuredTable(classes, remarks)
+
+
+def _rank(rows: OperatorRows) -> tuple[bool, int]:
+    """Evenly routed experts before skewed ones, then whatever has most rows."""
+    return str(rows.text["routing"][0]) in ("", "balanced"), len(rows)
 
 
 def _classes(rows: OperatorRows) -> list[OperatorRows]:
@@ -143,11 +174,11 @@ def _class_table(
     try:
         chip = chip_of(system, dtype)
     except InputError as error:
-        _count(remarks, str(error), len(rows))
+        count(remarks, str(error), len(rows))
         return None
     passed = gate_rows(rows, chip, remarks)
     if len(passed) < LEAST_POINTS:
-        _count(remarks, f"{op} {dtype}: fewer than {LEAST_POINTS} rows", len(passed))
+        count(remarks, f"{op} {dtype}: fewer than {LEAST_POINTS} rows", len(passed))
         return None
     shaped = shape_rows(passed, op, dtype, chip)
     form = FORMS[FORM_OF.get(op, op)]
@@ -156,8 +187,12 @@ def _class_table(
     ratio = np.log(passed.seconds / form.time(shaped.work, chip, params))
     columns = [shaped.feature_names.index(name) for name in COORDINATES[op]]
     return ClassTable(
-        op, first["software"], chip, params, cloud(scaled(op, shaped.features[:, columns]), ratio)
+        op, first["software"], chip, params, _cloud(op, shaped.features[:, columns], ratio)
     )
+
+
+def _cloud(op: str, places: Array, ratio: Array) -> Cloud:
+    return cloud(scaled(op, places), ratio, CHOSEN.get(op))
 
 
 def _same_class(fit: OperatorFit, first: Mapping[str, str], system: System) -> bool:
@@ -170,8 +205,8 @@ def gate_rows(rows: OperatorRows, chip: Chip, remarks: dict[str, int]) -> Operat
     op, dtype = str(rows.text["op"][0]), str(rows.text["dtype"][0])
     shaped = shape_rows(rows, op, dtype, chip)
     passed = gate(rows.seconds, shaped.flops, shaped.moved_B, chip)
-    for reason, count in passed.refused.items():
-        _count(remarks, f"{op} {dtype}: {reason}", count)
+    for reason, times in passed.refused.items():
+        count(remarks, f"{op} {dtype}: {reason}", times)
     return rows.take(passed.possible)
 
 
@@ -184,25 +219,31 @@ def chip_of(system: System, dtype: str) -> Chip:
 
 def rows_of_system(rows: OperatorRows, system: System, remarks: dict[str, int]) -> OperatorRows:
     """The rows measured on this system's device, without tables that are another's copies."""
-    from analyzer.systems_catalog import load_system
-
-    mine = []
-    for hardware in np.unique(rows.text["hardware"]):
-        try:
-            device = load_system(str(hardware)).device.name
-        except InputError:
-            continue
-        if device == system.device.name:
-            mine.append(str(hardware))
+    is_mine = of_device(system)
+    mine = [str(hardware) for hardware in np.unique(rows.text["hardware"]) if is_mine(hardware)]
     keep = np.isin(rows.text["hardware"], mine)
     for copied in _copied_classes(rows):
         if copied[0] in mine:
             same = np.logical_and.reduce(
                 [rows.text[key] == value for key, value in zip(_COPY_KEYS, copied, strict=True)]
             )
-            _count(remarks, "rows of a table copied from another device", int((same & keep).sum()))
+            count(remarks, "rows of a table copied from another device", int((same & keep).sum()))
             keep &= ~same
     return rows.take(keep)
+
+
+def of_device(system: System) -> Callable[[str], bool]:
+    """Whether a name of a benchmark's hardware means this system's device."""
+    from analyzer.systems_catalog import load_system
+
+    @functools.cache
+    def is_mine(hardware: str) -> bool:
+        try:
+            return load_system(str(hardware)).device.name == system.device.name
+        except InputError:
+            return False
+
+    return is_mine
 
 
 _COPY_KEYS = ("hardware", "op", "dtype", "software", "kv_dtype", "routing")
@@ -225,19 +266,49 @@ def own_records() -> list[Path]:
 
 
 def build(context: Context) -> Source:
-    """Options `table`: `paths` of CSV files (default: the project's own) or `package` = framework
-    ("vllm", "sglang", "trtllm") of the installed aiconfigurator-core; `software`; `fits` (default:
-    the catalog's)."""
+    """Options `table`: `from`, a file or folder of operator rows or records, or the framework whose
+    tables of the installed aiconfigurator-core are meant (default: the project's own records);
+    `paths` of several files; `software`; `fits` (default: the catalog's)."""
     given = context.options.get("table", {})
     remarks: dict[str, int] = {}
-    if "package" in given:
-        from analyzer.sources.packaged import packaged_rows
-
-        rows = packaged_rows(context.system, str(given["package"]), remarks, given.get("root"))
-    else:
-        paths = [Path(path) for path in given.get("paths", own_records())]
-        if not paths:
-            raise ConfigError("table: no operator records here; give paths, or another source")
-        rows = rows_of_system(read_operator_rows(paths), context.system, remarks)
+    rows = _rows_for(given, context.system, remarks)
+    if not len(rows):
+        left = "; ".join(f"{reason}: {times}" for reason, times in remarks.items())
+        raise ConfigError(
+            f"table: no rows of {context.system.device.name} in "
+            f"{given.get('from', 'the records')}{f' ({left})' if left else ''}; "
+            f"measure some (plumbline profile operators), or use another source"
+        )
     fits = given.get("fits", catalog_fits())
     return measured_table(rows, context.system, str(given.get("software", "")), fits, remarks)
+
+
+def _rows_for(given: Mapping[str, Any], system: System, remarks: dict[str, int]) -> OperatorRows:
+    from analyzer.sources.packaged import FRAMEWORKS, packaged_rows
+
+    origin = str(given.get("from", ""))
+    if "package" in given or origin in FRAMEWORKS:
+        framework = str(given.get("package", origin))
+        return packaged_rows(system, framework, remarks, given.get("root"))
+    if origin:
+        return rows_of_system(_read(Path(origin), remarks), system, remarks)
+    if "paths" in given:
+        if not given["paths"]:
+            raise ConfigError("table: no operator records are given; name a file or a folder")
+        rows = joined([_read(Path(path), remarks) for path in given["paths"]])
+        return rows_of_system(rows, system, remarks)
+    own = own_records()
+    if not own:
+        raise ConfigError(
+            "table: the project's operator records are not here (they lie in "
+            "benchmark-perf/operators of its repository); use table:FILE, or another source"
+        )
+    return read_operator_rows(own, of_device(system))  # they are checked for copies in the tests
+
+
+def _read(path: Path, remarks: dict[str, int]) -> OperatorRows:
+    if path.is_dir() and not (path / STORE_FILE).exists():
+        return read_operator_rows(sorted(path.glob("*.csv*")))
+    if path.is_dir() or path.suffix == ".jsonl":
+        return read_stored(path, remarks)
+    return read_operator_rows([path])

@@ -68,6 +68,8 @@ class Machine(NamedTuple):
     """One row alone runs through kernels of its own, which need no rows to be efficient."""
     gemm_rates: tuple[str, ...] = NATIVE_RATES
     """By index in COMPUTE, the rate that linear layers reach."""
+    ladder: Any = None
+    """Other sources of operators' times (`sources.Ladder`), asked before the roofline."""
 
     def collective_s(
         self, kind: str, payload_B: Any, ranks: Any, stride: Any, latency_s: Any, link_eff: Any

@@ -80,17 +80,18 @@ def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:
     known: dict[tuple[int, bool], StepTime] = {}
     timed = []
     for index, table in enumerate(step.tables):
-        key = (id(table), index == last)  # like stages share one table
+        ends = index == last
+        key = (id(table), ends)  # like stages share one table
         if key not in known:
-            known[key] = time_step(table, machine, rates, step.sequences, with_host=index == last)
+            known[key] = time_step(table, machine, rates, step.sequences, ends, step.overlap)
         timed.append(known[key])
     lone = not last and np.ndim(step.hops) == 0 and step.hops == 0.0
     through = _alone(timed[0]) if lone else _pipeline(step, timed, machine)
     parts = tuple(
-        Part(table, stage.ops, step.times, step.quadrature)
+        Part(table, stage.ops, step.times * step.overlap, step.quadrature)
         for table, stage in zip(step.tables, timed, strict=True)
     )
-    whole = (_mean(values) if step.quadrature else values for values in through[:4])
+    whole = (integrated(values) if step.quadrature else values for values in through[:4])
     times = step.times - rates.stream_overlap * step.saved
     total_s, device_s, network_s, host_s = (values * times for values in whole)
     return Phase(total_s, device_s, network_s, host_s, parts)
@@ -115,7 +116,7 @@ def _pipeline(step: CountedStep, stages: list[StepTime], machine: Machine) -> Ph
     return Phase(through_s, device_s, network_s + hops_s, host_s)
 
 
-def _mean(values: Array) -> Array:
+def integrated(values: Array) -> Array:
     """Integrate out the leading quadrature axis."""
     full = np.shape(values)
     if full[:1] != (len(SHARES),):

@@ -54,6 +54,8 @@ class OpTimes(NamedTuple):
     network_s: Array
     overhead_s: Array
     total_s: Array
+    asked: Any = None
+    """What other sources than the roofline said (`sources.Sourced`), where they were asked."""
 
     @property
     def bound(self) -> NDArray[np.intp]:
@@ -74,12 +76,18 @@ class StepTime(NamedTuple):
 
 
 def time_step(
-    table: Table, machine: Machine, rates: Rates, sequences: Any = 1.0, with_host: bool = True
+    table: Table,
+    machine: Machine,
+    rates: Rates,
+    sequences: Any = 1.0,
+    with_host: bool = True,
+    overlap: Any = 1.0,
 ) -> StepTime:
     """Time one step: the device's operators, or the host that issues them if that is slower.
 
     `with_host` adds what the host does once a step (scheduling, sampling); a pipeline's stages
-    share one host, so only its last stage pays.
+    share one host, so only its last stage pays. `overlap` micro-batches like the table run one
+    beside the other: while one communicates, the others compute.
     """
     parts: tuple[Table, ...] = getattr(table, "blocks", ()) or (table,)
     ops = tuple(time_ops(part, machine, rates) for part in parts)
@@ -88,10 +96,37 @@ def time_step(
     issue_s = rates.host_launch_s * _sum(
         part.reduce(part.columns["launches"] * part.columns["repeat"]) for part in parts
     )
+    if np.any(np.asarray(overlap) != 1.0):
+        turns = _sum(part.reduce(_turns(part)) for part in parts)
+        device_s, network_s = overlapped(device_s, network_s, overlap, turns)
+        issue_s = issue_s * overlap
     waited_s = np.maximum(issue_s - device_s, 0.0)
     if with_host:
         waited_s = waited_s + rates.step_s + rates.sequence_s * np.asarray(sequences)
     return StepTime(device_s + waited_s, device_s, network_s, waited_s, ops)
+
+
+def overlapped(device_s: Array, network_s: Array, pieces: Any, turns: Array) -> tuple[Any, Any]:
+    """Device time of `pieces` micro-batches that hide each other's communication, and what of the
+    communication still shows.
+
+    The longer of compute and communication is never idle; of the shorter, one piece's share of one
+    turn (a layer's compute and the collective behind it) sticks out before the others can hide it.
+    That is what a schedule can do at best: micro-batches whose turns are all alike.
+    """
+    compute_s, sent_s = pieces * (device_s - network_s), pieces * network_s
+    longer, shorter = np.maximum(compute_s, sent_s), np.minimum(compute_s, sent_s)
+    whole_s = longer + shorter / np.maximum(pieces * turns, 1.0)
+    whole_s = np.where(np.asarray(pieces) > 1.0, np.minimum(whole_s, device_s * pieces), device_s)
+    return whole_s, whole_s - compute_s
+
+
+def _turns(table: Table) -> Array:
+    """Collectives per step, per operator."""
+    codes = _codes(table.collectives, COLLECTIVES)
+    talks = (codes > 0).reshape(-1, *(1,) * (table.columns["flops"].ndim - 1))
+    turns: Array = table.columns["repeat"] * (talks & (table.columns["ranks"] > 1.0))
+    return turns
 
 
 def _sum(values: Iterable[Array]) -> Array:
@@ -110,7 +145,9 @@ def time_ops(table: Table, machine: Machine, rates: Rates) -> OpTimes:
     network_s = _network_s(table, machine, rates) * repeat
     overhead_s = rates.launch_s * columns["launches"] * repeat
     busy_s = smooth_max(compute_s, memory_s, rates.sharpness)
-    return OpTimes(compute_s, memory_s, network_s, overhead_s, busy_s + network_s + overhead_s)
+    total_s = busy_s + network_s + overhead_s
+    timed = OpTimes(compute_s, memory_s, network_s, overhead_s, total_s)
+    return timed if machine.ladder is None else machine.ladder.retime(table, timed)
 
 
 def smooth_max(a: Array, b: Array, sharpness: Any) -> Array:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 import msgspec
 
 from analyzer import basis
 from analyzer.answer import formats
 from analyzer.basis import Basis
+from analyzer.counting.routing_trace import read_routing
 from analyzer.engines import ENGINES, engine
 from analyzer.errors import ConfigError, nearest
 from analyzer.model import Model
@@ -26,6 +28,7 @@ def declare_question(parser: ArgumentParser) -> None:
     """Model and system."""
     parser.add_argument("--model", help="catalog name, hub id, or a config.json")
     parser.add_argument("--system", help="catalog name, a .toml file, or auto for this machine")
+    parser.add_argument("--network", metavar="FILE", help="ASTRA-sim style links in its place")
 
 
 def declare_plan(parser: ArgumentParser) -> None:
@@ -46,6 +49,16 @@ def declare_plan(parser: ArgumentParser) -> None:
     runs = parser.add_argument_group("engine")
     runs.add_argument("--engine", default="", help="vllm, tensorrt-llm, sglang, transformers, ...")
     runs.add_argument("--chunk", type=int, metavar="TOKENS", help="prompt tokens per step")
+    runs.add_argument(
+        "--overlap", type=int, default=1, metavar="N", help="micro-batches that hide communication"
+    )
+    experts = runs.add_mutually_exclusive_group()
+    experts.add_argument(
+        "--routing-skew", type=float, default=0.0, metavar="S", help="power law of experts' use"
+    )
+    experts.add_argument(
+        "--routing-trace", metavar="FILE", help="CSV of expert, tokens (and layer): a real one"
+    )
     runs.add_argument("--spec-tokens", type=int, metavar="N", help="tokens drafted per step")
     runs.add_argument("--acceptance", type=float, metavar="P", help="chance that one is accepted")
     runs.add_argument("--draft", metavar="MODEL", help="draft model; none: drafting is free")
@@ -70,6 +83,30 @@ def declare_basis(parser: ArgumentParser) -> None:
     one.add_argument("--rates", metavar="FILE", help="a calibration, or rates by name, as TOML")
 
 
+def declare_sources(parser: ArgumentParser) -> None:
+    """Who is asked for operators' times."""
+    group = parser.add_argument_group("sources of operators' times (default: the rates)")
+    group.add_argument(
+        "--source", default="", metavar="LADDER", help="table,analytic; see plumbline sources"
+    )
+    group.add_argument(
+        "--software", default="", metavar="NAME", help="whose measured kernels, e.g. vllm"
+    )
+
+
+def with_sources(options: Namespace, chosen: Basis, system: System) -> Basis:
+    """The basis with the sources that the options name in front of its rates."""
+    if not options.source:
+        if options.software:
+            raise ConfigError("--software needs --source: it says whose measured kernels are meant")
+        return chosen
+    if "measured" in options.source:
+        from reports.measuring import offer
+
+        offer(system, options.source)
+    return basis.with_sources(chosen, system, options.source, options.software)
+
+
 def model_of(options: Namespace) -> Model:
     """The model that is asked about."""
     return load_model(_given(options, "model"))
@@ -77,7 +114,15 @@ def model_of(options: Namespace) -> Model:
 
 def system_of(options: Namespace) -> tuple[System, tuple[str, ...]]:
     """The system that is asked about, and what was assumed where it was recognised."""
-    return system_called(_given(options, "system"))
+    found, assumed = system_called(_given(options, "system"))
+    if not getattr(options, "network", None):
+        return found, assumed
+    from analyzer.network.astra import read_dimensions
+    from analyzer.network.forms import with_network
+
+    path = Path(options.network)
+    joined = with_network(found, read_dimensions(path), path.name)
+    return joined, (*assumed, f"links as {path.name} has them, not the system's own")
 
 
 def system_called(name: str) -> tuple[System, tuple[str, ...]]:
@@ -129,10 +174,25 @@ def plan_of(options: Namespace, model: Model) -> Plan:
         sequence_parallel=options.sequence_parallel,
         compute=options.compute,
         chunk_tokens=options.chunk,
+        overlap=_overlap(options),
+        routing_skew=_skew(options),
+        routing=read_routing(options.routing_trace, model) if options.routing_trace else None,
         speculation=_speculation(options),
         lora=_lora(options),
         offload=_offload(options),
     )
+
+
+def _overlap(options: Namespace) -> int:
+    if options.overlap < 1:
+        raise ConfigError(f"overlap must be at least 1, not {options.overlap}")
+    return int(options.overlap)
+
+
+def _skew(options: Namespace) -> float:
+    if not 0.0 <= options.routing_skew <= 8.0:
+        raise ConfigError(f"routing-skew must lie in 0..8, not {options.routing_skew:g}")
+    return float(options.routing_skew)
 
 
 def _speculation(options: Namespace) -> Speculation | None:

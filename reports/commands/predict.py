@@ -18,9 +18,11 @@ from reports.commands.options import (
     declare_basis,
     declare_plan,
     declare_question,
+    declare_sources,
     model_of,
     plan_of,
     system_of,
+    with_sources,
 )
 from reports.console import show, write_json
 
@@ -40,6 +42,7 @@ def declare(parser: ArgumentParser) -> None:
                       help="all at once, or --batch requests in flight at all times")  # fmt: skip
     declare_plan(parser)
     declare_basis(parser)
+    declare_sources(parser)
     shown = parser.add_argument_group("output")
     shown.add_argument("--detail", action="store_true", help="every operator")
     shown.add_argument("--json", action="store_true", help="one JSON document on one line")
@@ -75,7 +78,7 @@ def _answer(options: Namespace) -> Answer:
         beams=options.beams,
         cached_tokens=options.cached,
     )
-    basis = basis_of(options, system, options.arrival)
+    basis = with_sources(options, basis_of(options, system, options.arrival), system)
     found = answer(model, system, plan, load, basis, options.arrival)
     return found._replace(warnings=(*assumed, *found.warnings))
 

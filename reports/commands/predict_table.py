@@ -12,7 +12,8 @@ from analyzer.system import System
 from reports.console import write, write_json
 from reports.predictions import predict_csv
 
-_MEANT_FOR_TABLES = {"csv", "out", "json", "system_eff", "uncalibrated", "ideal", "rates"}
+_MEANT_FOR_TABLES = {"csv", "out", "json", "system_eff", "uncalibrated", "ideal", "rates",
+                     "source", "software"}  # fmt: skip
 
 
 def run_table(options: Namespace, defaults: Namespace) -> None:
@@ -31,6 +32,23 @@ def run_table(options: Namespace, defaults: Namespace) -> None:
 
 
 def _chooser(options: Namespace) -> Choose:
+    plain = _rates(options)
+    if not options.source and not options.software:
+        return plain
+    from reports.commands.options import with_sources
+
+    made: dict[tuple[str, str, str], Basis] = {}
+
+    def choose(system: System, engine: str, arrival: str) -> Basis:
+        asked = system.name, engine, arrival
+        if asked not in made:
+            made[asked] = with_sources(options, plain(system, engine, arrival), system)
+        return made[asked]
+
+    return choose
+
+
+def _rates(options: Namespace) -> Choose:
     fixed: Basis | None = None
     if options.system_eff is not None:
         fixed = basis.single(options.system_eff)

@@ -37,6 +37,8 @@ COMMANDS: dict[str, Command] = {
     "require": Command("reports.commands.require", "the machine that a promise needs"),
     "sensitivity": Command("reports.commands.sensitivity", "what a better part would buy"),
     "compare": Command("reports.commands.compare", "models, systems, plans side by side"),
+    "network": Command("reports.commands.network", "collectives simulated beside closed forms"),
+    "sources": Command("reports.commands.sources", "who can be asked for operators' times"),
     "calibrations": Command("reports.commands.calibrations", "what was fitted, and how well"),
 }
 

@@ -29,9 +29,11 @@ from reports.commands.options import (
     basis_of,
     declare_basis,
     declare_question,
+    declare_sources,
     engine_of,
     model_of,
     system_of,
+    with_sources,
 )
 from reports.commands.sweep_axes import axis
 from reports.console import write, write_json
@@ -57,6 +59,7 @@ def declare(parser: ArgumentParser) -> None:
     design.add_argument("--address", default="", help="of a Ray cluster; empty: this machine")
     parser.add_argument("--json", action="store_true", help="one JSON document on one line")
     declare_basis(parser)
+    declare_sources(parser)
 
 
 def run(options: Namespace) -> None:
@@ -81,23 +84,44 @@ def run(options: Namespace) -> None:
     points = int(np.prod(grid.shape, dtype=np.float64))
     if points > _MOST:
         raise ConfigError(f"the grid has {points:,} points; {_MOST:,} is the most at once")
-    basis = basis_of(options, system, "static")
+    basis = with_sources(options, basis_of(options, system, "static"), system)
     swept = sweep(model, system, grid, basis, Plan(engine=engine_of(options)))
     with replacing(options.out) as stream:
         _write(stream, swept)
     ran = int(np.isfinite(swept.columns["ttft_s"]).sum())
     done = {"out": options.out, "points": points, "fit": ran, "rates": basis.label}
+    by = {name: float(np.nanmean(share)) for name, share in swept.by.items()} if ran else {}
     if options.json:
-        write_json(done)
-    else:
-        write(f"{points} points into {options.out}, {ran} of them fit; rates: {basis.label}")
+        asked = {"sources": {"share_of_time": by, "remarks": swept.remarks}} if swept.by else {}
+        write_json({**done, **asked})
+        return
+    write(f"{points} points into {options.out}, {ran} of them fit; rates: {basis.label}")
+    if basis.ladder:
+        _tell_sources(swept, by)
+
+
+def _tell_sources(swept: Swept, by: dict[str, float]) -> None:
+    """Who stood for the times; columns `by_…` say it point by point."""
+    from reports.sources_text import left_out, listed
+
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in by.items())
+    write(f"operators' times, mean over the points: {shares}")
+    for name, reasons in swept.remarks.items():
+        write(f"  {name}: {listed(reasons)}")
+    if swept.basis.ladder:
+        for line in left_out(swept.basis.ladder):
+            write(line)
 
 
 def _write(stream: IO[str], swept: Swept) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     names = ("weights", "batch", "input_tokens", "output_tokens", "tp")
-    writer.writerow([*names, *(_title(name) for name in METRICS), "fits"])
+    writer.writerow([*names, *(_title(name) for name in METRICS), *_by(swept), "fits"])
     writer.writerows(_rows(swept))
+
+
+def _by(swept: Swept) -> list[str]:
+    return [f"by_{name}" for name in swept.by]
 
 
 def _title(name: str) -> str:
@@ -111,6 +135,7 @@ def _rows(swept: Swept) -> Iterator[list[object]]:
     grid = swept.grid
     axes = (grid.weights, grid.batch, grid.input_tokens, grid.output_tokens, grid.tp)
     scaled = [(swept.columns[name] * _factor(name)).ravel().tolist() for name in METRICS]
+    scaled += [share.ravel().tolist() for share in swept.by.values()]
     for point, figures in zip(product(*axes), zip(*scaled, strict=True), strict=True):
         ran = figures[0] == figures[0]
         cells = [f"{value:.7g}" if value == value else "" for value in figures]

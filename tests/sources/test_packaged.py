@@ -61,6 +61,13 @@ def test_units_versions_and_windows(tmp_path: Path) -> None:
     assert rows.text["kv_dtype"].tolist() == ["", "", "fp8"]
     assert rows.numbers["kv_len"][2] == 1024
     assert remarks == {"attn_prefill: no vllm table of h100_sxm": 1}
+    old = {name: values for name, values in DECODE.items() if name != "window_size"}
+    write(
+        tmp_path / "h100_sxm" / "attention" / "vllm" / "0.15.0"
+        / "generation_attention_perf.parquet", old,
+    )  # fmt: skip
+    rows = packaged_rows(H100, "vllm", {}, tmp_path)
+    assert rows.seconds[2:].tolist() == pytest.approx([2e-5, 1e-5])
 
 
 def test_copies_corrupt_files_and_strangers_are_counted(tmp_path: Path) -> None:
