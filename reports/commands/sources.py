@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from analyzer.basis import uncalibrated, with_sources
 from analyzer.errors import InputError
@@ -65,7 +66,8 @@ def run(options: Namespace) -> None:
     for heading in ("source", "here", "answers from, or what is missing"):
         table.add_column(heading)
     for row in rows:
-        table.add_row(row.source, "yes" if row.here else "no", f"{row.about}\n{_more(row)}")
+        told = Text(f"{row.about}\n{_more(row)}".strip())  # brackets in it are no markup
+        table.add_row(row.source, "yes" if row.here else "no", told)
     show(table)
 
 
