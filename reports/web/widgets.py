@@ -79,8 +79,9 @@ def widget(page: str, field: Field) -> None:
         st.number_input(field.label, field.low, field.high, step=1, **shared)
     elif isinstance(field, Real):
         # What may be left out can be emptied again.
-        empty = {"value": None} if field.optional else {}
-        st.number_input(field.label, field.low, field.high, format="%g", **empty, **shared)
+        if field.optional:
+            shared["value"] = None
+        st.number_input(field.label, field.low, field.high, format="%g", **shared)
     elif isinstance(field, Choice):
         st.selectbox(field.label, field.options(), format_func=field.shown, **shared)
     elif isinstance(field, Several):
