@@ -17,6 +17,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from analyzer.errors import ConfigError
 from reports.commands.stores import DEFAULT_STORE
 from reports.console import complain, write, write_json
 from reports.durations import seconds, shown
@@ -94,8 +95,14 @@ def _records(store: str) -> str:
 
 def campaign_options(options: Namespace, retry_failed: bool = False) -> Options:
     """What was asked of the campaign."""
+    from importlib.util import find_spec
+
     from profilers.campaign import Options
 
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise ConfigError(
+            "profiling needs torch and transformers: pip install 'plumbline[profile]'"
+        )
     return Options(
         store=options.store,
         device=options.device,
