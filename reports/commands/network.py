@@ -31,8 +31,8 @@ from analyzer.units import parse
 from analyzer.units import show as in_units
 from reports.console import show, write, write_json
 
-_CLOSED = {"bidirectional_ring": "ring", "direct": "two_shot", "binomial": "tree"}
-"""Closed forms of all-reduce that have another name."""
+_CLOSED = {"bidirectional_ring": "ring", "direct": "two_shot", "binomial": ""}
+"""Closed forms of all-reduce that have another name; a binomial tree in one piece has none."""
 
 
 class Line(NamedTuple):
