@@ -12,6 +12,7 @@ from analyzer.counting.context import Layout
 from analyzer.counting.routing_trace import Routing
 from analyzer.engines import engine
 from analyzer.errors import ConfigError
+from analyzer.kquants import mixed_bits
 from analyzer.model import Model, MoE
 from analyzer.optable import COMPUTE_INDEX
 
@@ -128,6 +129,8 @@ def layout(model: Model, plan: Plan) -> Layout:
     whole = weights.covers_embeddings
     experts_only = weights.name == "mxfp4" and any(isinstance(x.ffn, MoE) for x in model.layers)
     dense = activations if experts_only else weights
+    mixed = mixed_bits(weights.name, model)
+    tables_B = weights.bytes_per_value if whole else max(activations.bytes_per_value, 2.0)
     wide = COMPUTE_INDEX[_wide(activations)]
     narrow = compute in ("fp8", "int8", "fp4", "int4", "fp6")
     return Layout(
@@ -135,8 +138,9 @@ def layout(model: Model, plan: Plan) -> Layout:
         ep=_number(plan.ep),
         attention_dp=_number(plan.attention_dp),
         sequence_parallel=plan.sequence_parallel,
-        weight_B=dense.bytes_per_value,
-        embedding_B=weights.bytes_per_value if whole else max(activations.bytes_per_value, 2.0),
+        weight_B=mixed.linears / 8.0 if mixed else dense.bytes_per_value,
+        embedding_B=mixed.embedding / 8.0 if mixed else tables_B,
+        head_B=mixed.head / 8.0 if mixed else None,
         act_B=activations.bytes_per_value,
         kv_B=kv.bytes_per_value,
         state_B=max(activations.bytes_per_value, 2.0),

@@ -71,6 +71,8 @@ class Layout(NamedTuple):
     sequence_parallel: bool = False
     weight_B: Number = 2.0
     embedding_B: Number = 2.0
+    head_B: Number | None = None
+    """Bytes of the head's weights where they differ from the embedding's."""
     act_B: Number = 2.0
     kv_B: Number = 2.0
     state_B: Number = 2.0

@@ -44,7 +44,7 @@ def leave(work: Work) -> list[Op]:
     rows = work.logit_rows
     columns = model.vocab / work.local
     bias = columns if model.lm_head_bias else 0.0
-    head = wide_linear(work, "head", width, columns, rows, layout.head_compute, bias)
+    head = wide_linear(work, "head", width, columns, rows, layout.head_compute, bias, layout.head_B)
     logits = rows * model.vocab
     return [
         *final_norm(work),

@@ -100,7 +100,9 @@ def _head_B(work: Work, matrix: bool) -> Number:
     width = float(model.embedding_dim or model.hidden) if matrix else 0.0
     bias = columns if model.lm_head_bias else 0.0
     wide = bias + model.final_norm_params
-    return columns * width * work.layout.embedding_B + wide * work.wide_B
+    layout = work.layout
+    value_B = layout.embedding_B if layout.head_B is None else layout.head_B
+    return columns * width * value_B + wide * work.wide_B
 
 
 def activations_B(model: Model, step: Step, layout: Layout, layers: slice | None = None) -> Number:

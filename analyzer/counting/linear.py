@@ -53,10 +53,14 @@ def wide_linear(
     rows: Number,
     compute: Number,
     bias: Number = 0.0,
+    weight_B: Number | None = None,
 ) -> Op:
-    """A linear layer that quantised formats leave as it is: router, language-model head."""
+    """A linear layer that quantised formats leave as it is: router, language-model head.
+
+    `weight_B`: bytes per weight where they are not those of the embedding.
+    """
     weights = inputs * outputs
-    weight_B = work.layout.embedding_B
+    weight_B = work.layout.embedding_B if weight_B is None else weight_B
     return Op(
         name=name,
         kind="gemm",
