@@ -16,6 +16,7 @@ from analyzer.records import Record
 from analyzer.resolve import Question, question
 from calibration.corpus import MEM_DIR, NEEDS, load_corpus, usable
 from calibration.tally import Tally, tally
+from reports.validate import autoawq_memory
 from reports.validate.table import Cell, Section, Table, table
 
 Array = NDArray[np.float64]
@@ -25,7 +26,9 @@ TEXT = (
     "is what `predict` prints. Two older releases of transformers keep more than they need, and "
     "the second comparison counts that as well: up to 4.44 the logits of every prompt position "
     "(in fp32), and before the cache became an object of its own the old cache while the new one "
-    "is made, token by token. These two rules come from reading what those releases did, not from "
+    "is made, token by token. For AutoAWQ it counts joined copies of projections while "
+    "a model is loaded, a cache as long as the answer, and attention scores with their softmax in "
+    "fp32. These rules come from reading what those releases did, not from "
     "a fit.",
 )
 LLAMA_CPP_CONTEXT = 512.0
@@ -118,6 +121,8 @@ def _release(record: Record) -> str:
         return "transformers, cache as tuples"
     if source == "qwen_speed" and version.startswith("4.38"):
         return "transformers up to 4.44"
+    if source == "autoawq":
+        return "AutoAWQ from 0.2" if version.startswith("0.2") else "AutoAWQ before 0.2"
     return ""
 
 
@@ -141,9 +146,16 @@ def _second_cache(asked: Question) -> float:
     return max(second, _all_logits(asked))
 
 
+def _instead(peak_B: Callable[[Question], float]) -> Callable[[Question], float]:
+    """What a rule for the whole peak adds to the footprint, or takes from it."""
+    return lambda asked: peak_B(asked) - float(footprint_B(asked.laid, asked.workload))
+
+
 LEFTOVERS: dict[str, Callable[[Question], float]] = {
     "transformers up to 4.44": _all_logits,
     "transformers, cache as tuples": _second_cache,
+    "AutoAWQ before 0.2": _instead(autoawq_memory.early_peak_B),
+    "AutoAWQ from 0.2": _instead(autoawq_memory.peak_B),
 }
 
 
