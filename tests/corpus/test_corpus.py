@@ -59,7 +59,14 @@ def test_sources_hold_what_they_held_when_they_were_carried_over(perf: Corpus, m
     assert rows["offload_published"] == 328
     assert rows["offload_policies"] == 11
     peaks = sum("peak_mem_B" in record.metrics for record in mem)
-    assert peaks == 645
+    assert peaks == 600
+    read_from_driver = [
+        record
+        for record in mem
+        if record.provenance.source == "optimum_benchmark" and "peak_mem_B" not in record.metrics
+    ]
+    assert len(read_from_driver) == 45
+    assert all("device_used_B" in record.metrics for record in read_from_driver)
     assert sum("process_B" in record.metrics for record in mem) == 28
 
 
