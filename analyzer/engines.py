@@ -59,6 +59,9 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Ranks that do not divide a model's heads get empty ones; False: such a layout is refused."""
     cache_copies: float = 0.0
     """Times a step copies the whole cache (transformers' dynamic cache concatenates)."""
+    split_heads: float = 0.0
+    """Sequences times query heads up to which its decode kernel splits the keys of a sequence among
+    processors; 0: it always may. Beyond, a processor walks a whole context for each query."""
     matrix_ratio: float = 0.0
     """Query heads per KV head for which decoding has a kernel on matrix units; 0: for none, or as
     fast for any."""
@@ -71,9 +74,9 @@ def _class(name: str, family: str = "", **behaviour: object) -> EngineClass:
 ENGINES: dict[str, EngineClass] = {
     entry.name: entry
     for entry in (
-        _class("vllm-2023", "vllm", graphs=False),
-        _class("vllm-0.4", "vllm", graph_context=8192),
-        _class("vllm-v0", "vllm"),
+        _class("vllm-2023", "vllm", graphs=False, split_heads=512.0),
+        _class("vllm-0.4", "vllm", graph_context=8192, split_heads=512.0),
+        _class("vllm-v0", "vllm", split_heads=512.0),
         _class(
             "vllm-v1",
             "vllm",

@@ -77,6 +77,8 @@ class Op(NamedTuple):
     """Format of the arithmetic, as its index in COMPUTE (2: bf16)."""
     vector_flops: Number = 0.0
     """Vector work inside the same kernel (softmax, decays), which matrix units do not do."""
+    unsplit_flops: Number = 0.0
+    """Those of `lone_flops` whose keys no kernel splits among several processors."""
     lone_flops: Number = 0.0
     """Of `flops`, attention's on one query token per head: a vector, not a matrix, to multiply."""
 

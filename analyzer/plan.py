@@ -169,6 +169,7 @@ def _habits(plan: Plan) -> dict[str, Any]:
     kind = engine(plan.engine)
     return {
         "cache_copies": kind.cache_copies,
+        "split_heads": kind.split_heads,
         "matrix_ratio": kind.matrix_ratio,
         "gathers_products": kind.gathers_products,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-LINEAR = frozenset({"gqa_exponent", "interference", "stream_overlap", "wave_loss"})
+LINEAR = frozenset({"gqa_exponent", "interference", "stream_overlap", "unsplit_cost", "wave_loss"})
 """Fitted as they are; all others by their logarithm, since they are ratios or times."""
 
 
@@ -72,6 +72,7 @@ GENERIC: dict[str, Prior] = {
         prior("half_wide", 1.0, 0.7),
         prior("gqa_exponent", 0.25, 0.3),
         prior("query_cost", 2.0, 1.0),
+        prior("unsplit_cost", 0.0, 30.0),
         prior("vector_eff", 0.5, 0.4),
         prior("sharpness", 3.0, 0.6),
         prior("launch_s", 2e-6, 1.0),

@@ -47,6 +47,7 @@ SUPPLIES: dict[str, str] = {
     "kv_narrow_eff": "TPOT at long contexts with an 8-bit cache",
     "stream_overlap": "TTFT of long prompts through one, two and four pipeline stages",
     "cold_s": "TTFT of a first run beside that of a second",
+    "unsplit_cost": "TPOT at batches on both sides of 512 queries (sequences × heads per device)",
     "query_cost": "TPOT at long contexts and large batches of models with unlike query heads",
     "gqa_exponent": "TPOT at long contexts of models with and without grouped heads",
     "vector_eff": "TTFT of a small model (below 2 billion parameters)",

@@ -77,6 +77,7 @@ def _met(table: FlatTable) -> set[str]:
         "kv_narrow_eff": bool((columns["weight_bits"][attention] < 15).any()),
         "gqa_exponent": bool((columns["heads_per_group"][attention] > 1).any()),
         "query_cost": bool((columns["lone_flops"] > 0).any()),
+        "unsplit_cost": bool((columns["unsplit_flops"] > 0).any()),
         "collective_s": bool((columns["ranks"] > 1).any()),
         "link_eff": bool((columns["ranks"] > 1).any()),
     }

@@ -127,6 +127,7 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
         kind="attention",
         flops=flops,
         lone_flops=pick(lone, flops, 0.0),
+        unsplit_flops=pick(both(lone, _unsplit(work, heads, reach)), flops, 0.0),
         act_B=heads * segment.new * (kind.head_dim + shape.v_dim) * work.act_B,
         kv_B=per_key * keys_read(segment, reach) * work.layout.kv_B,
         m=segment.new,
@@ -138,6 +139,16 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
         weight_bits=work.layout.kv_B * 8.0,
         vector_flops=SOFTMAX_FLOPS * heads * pairs,
     )
+
+
+_LONGEST_WHOLE = 8192.0
+"""Keys beyond which such engines split a sequence in any case."""
+
+
+def _unsplit(work: Work, queries: Number, keys: Number) -> Number:
+    """Where there are so many queries that the engine gives each a processor of its own."""
+    most = work.layout.split_heads
+    return both(both(most > 0.0, queries > most), keys <= _LONGEST_WHOLE)
 
 
 def _scores(shape: Shape, segment: Segment, prefix: str) -> Op:

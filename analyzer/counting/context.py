@@ -108,5 +108,8 @@ class Layout(NamedTuple):
     """Times that a step copies the whole cache (1: transformers' dynamic cache concatenates)."""
     gathers_products: bool = False
     """Every product of a layer is gathered in fp32 instead of two sums per layer (llama.cpp)."""
+    split_heads: Number = 0.0
+    """Queries of a step, sequences times heads, up to which decoding splits a sequence's keys among
+    processors; 0: however many."""
     matrix_ratio: Number = 0.0
     """Query heads per KV head that decoding multiplies as one matrix; others go one by one."""

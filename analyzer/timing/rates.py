@@ -125,6 +125,15 @@ PARAMETERS: dict[str, Parameter] = {
             200.0,
             "vector time per operation of attention on a lone query: 0 where matrix units do it",
         ),
+        Parameter(
+            "unsplit_cost",
+            "ratio",
+            0.0,
+            0.0,
+            0.0,
+            1000.0,
+            "the same, more of it where the keys of a sequence are not split among processors",
+        ),
         _share("vector_eff", "memory-bound vector work: norms, activations, copies"),
         Parameter(
             "sharpness",
@@ -212,6 +221,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     half_wide: Any = 1.0
     gqa_exponent: Any = 0.0
     query_cost: Any = 0.0
+    unsplit_cost: Any = 0.0
     vector_eff: Any = DEFAULT_EFFICIENCY
     sharpness: Any = 64.0
     launch_s: Any = 0.0

@@ -230,6 +230,8 @@ def _compute_s(
     matrix_s = columns["flops"] * slowdown / (peak * efficiency)
     if rates.query_cost:
         matrix_s = matrix_s + columns["lone_flops"] * (rates.query_cost / machine.vector_flops)
+    if rates.unsplit_cost:
+        matrix_s = matrix_s + columns["unsplit_flops"] * (rates.unsplit_cost / machine.vector_flops)
     tensor = linear | (kinds == _ATTENTION) | (kinds == _SCAN)
     vector = columns["vector_flops"] + np.where(tensor, 0.0, columns["flops"])
     vector_s = vector / (machine.vector_flops * rates.vector_eff)

@@ -125,6 +125,20 @@ def test_one_query_per_head_is_a_vector() -> None:
     )
 
 
+def test_keys_stay_whole_where_there_are_many_queries() -> None:
+    """More queries than the engine splits for: all of them unsplit; as many, or no limit: none."""
+    free = count(MODELS["dense"], STEP, Layout())
+    queries = column(free, "attention.core", "heads_per_group") * column(
+        free, "attention.core", "groups"
+    )
+    for most, share in ((0.0, 0.0), (queries, 0.0), (queries - 1.0, 1.0)):
+        table = count(MODELS["dense"], STEP, Layout(split_heads=most))
+        unsplit = column(table, "attention.core", "unsplit_flops")
+        assert unsplit == share * column(table, "attention.core", "lone_flops")
+    long = count(MODELS["dense"], steps.decode(8, 9000), Layout(split_heads=queries - 1.0))
+    assert column(long, "attention.core", "unsplit_flops") == 0, "long contexts are always split"
+
+
 def test_eager_engines_visit_every_expert() -> None:
     """One more expert of the same top-k is a few more launches, touched or not; fused: none."""
     for fused, more in ((False, 6.0), (True, 0.0)):

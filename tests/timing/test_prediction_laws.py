@@ -172,6 +172,21 @@ def test_a_lone_query_costs_vector_time() -> None:
     np.testing.assert_allclose(slow.compute_s[core], least_s + expected_s, rtol=1e-12)
 
 
+def test_many_whole_walks_through_the_cache_cost_more() -> None:
+    """vLLM's paged kernel stops splitting above 512 queries: only then does the rate cost time."""
+    free = Rates.ideal()
+    for batch, slower in ((16, False), (17, True)):  # 32 heads each
+        (step,) = count_decode(
+            lay(load("llama-2-7b"), Plan(engine="vllm-v0")),
+            Workload(batch=batch, input_tokens=500, output_tokens=2),
+        )
+        taken = [
+            time_ops(step.tables[0], machine(SYSTEM), rates).total_s.sum()
+            for rates in (free, free.with_values(unsplit_cost=1000.0))
+        ]
+        assert (taken[1] > taken[0]) == slower
+
+
 def test_engines_bring_their_habits_to_the_count() -> None:
     copying = lay(load("llama-3-8b"), Plan(engine="transformers")).layout
     plain = lay(load("llama-3-8b"), Plan()).layout
