@@ -45,8 +45,6 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     it is set aside, 0.5 where all that fits is let in and what grows too large is thrown out."""
     chunk_tokens: int | None = None
     """Prompt tokens that it works off per step; None: whole prompts."""
-    expert_all_to_all: bool = False
-    """Tokens travel to their experts; False: all tokens are gathered and partial sums reduced."""
     pipelined: bool = True
     """Pipeline stages work on several micro-batches; False: one stage after the other."""
     chunks_overlap: bool = False
@@ -96,12 +94,11 @@ ENGINES: dict[str, EngineClass] = {
         _class(
             "tensorrt-llm-1",
             "tensorrt-llm",
-            expert_all_to_all=True,
             narrow_kv=True,
             max_sequences=2048.0,
             reserves=1.0,
         ),
-        _class("sglang", expert_all_to_all=True, max_sequences=2048.0),
+        _class("sglang", max_sequences=2048.0),
         _class("lmdeploy"),
         _class("fastertransformer", queues=False, memory_share=1.0),
         _class("megatron-lm", queues=False, memory_share=1.0, graphs=False),

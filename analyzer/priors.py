@@ -83,7 +83,7 @@ GENERIC: dict[str, Prior] = {
         prior("prefill_s", 5e-3, 1.5),
         prior("stream_overlap", 0.8, 0.15),
         prior("cold_s", 0.03, 1.0),
-        prior("burst", 0.06, 0.7),
+        prior("burst", 0.05, 0.1),
         prior("interference", 1.0, 0.3),
         prior("collective_s", 8e-6, 1.0),
         prior("link_eff", 0.6, 0.5),
