@@ -96,6 +96,34 @@ class Basis(NamedTuple):
         return Interval(bounds[0][2], numbers * low, numbers * high)
 
 
+def of_parts(basis: Basis, ttft_s: Any, e2e_s: Any, seen: Any = False) -> Interval | None:
+    """The interval of an end-to-end time that nobody measured under such arrivals, from those of
+    its two parts: both ends add up, which is wide enough however the two errors go together."""
+    first = basis.interval("ttft_s", ttft_s, seen)
+    later = basis.interval("tpot_s", np.asarray(e2e_s) - np.asarray(ttft_s), seen)
+    if first is None or later is None:
+        return None
+    return Interval(first.level, first.low + later.low, first.high + later.high)
+
+
+WHOLE = {"e2e_s": False, "total_tok_s": True}
+"""Metrics of the whole time, and whether they fall where it grows."""
+
+
+def around(
+    basis: Basis, metric: str, values: Any, ttft_s: Any, e2e_s: Any, seen: Any = False
+) -> Interval | None:
+    """The interval of a metric: as measured, else from the parts of the time that it is made of."""
+    held = basis.interval(metric, values, seen)
+    if held is not None or metric not in WHOLE or basis.ladder is not None:
+        return held
+    whole = of_parts(basis, ttft_s, e2e_s, seen)
+    if whole is None or not WHOLE[metric]:
+        return whole
+    work = np.asarray(values) * np.asarray(e2e_s)
+    return Interval(whole.level, work / whole.high, work / whole.low)
+
+
 class Interval(NamedTuple):
     """Bounds between which a share `level` of held-out measurements lay."""
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.basis import around
 from analyzer.search.evaluate import Columns
 from analyzer.search.question import Question
 
@@ -74,12 +75,14 @@ def upper(question: Question, columns: Columns, column: str) -> Array:
 
 def factors(question: Question, columns: Columns, metric: str) -> tuple[Array, Array]:
     """Ends of the interval over the prediction, by row; NaN where no interval is known."""
-    low, high = [], []
-    for _, basis in question.offers:
-        held = basis.interval(metric, 1.0)
-        low.append(np.nan if held is None else float(held.low))
-        high.append(np.nan if held is None else float(held.high))
-    ends = np.array([low, high])[:, columns.offer]
+    ends = np.full((2, len(columns.offer)), np.nan)
+    for index, (_, basis) in enumerate(question.offers):
+        mine = columns.offer == index
+        held = around(basis, metric, 1.0, columns.ttft_s[mine], columns.e2e_s[mine])
+        if held is not None:
+            # What is made of two times comes in seconds, a band as a factor.
+            unit = columns.e2e_s[mine] if np.ndim(held.low) and metric == "e2e_s" else 1.0
+            ends[0, mine], ends[1, mine] = held.low / unit, held.high / unit
     ends[:, columns.offloaded] = np.nan  # nothing like it was measured
     return ends[0], ends[1]
 

@@ -196,12 +196,12 @@ def test_ties_hold_the_best_and_only_what_its_interval_reaches() -> None:
     best, ties = found.best(), found.ties()
     assert ties is not None
     assert best in ties
-    held = found.question.offers[0].basis.interval("total_tok_s", 1.0)
+    score, columns = found.columns.tok_s_per_device, found.columns
+    calibration = found.question.offers[0].basis
+    held = basis.around(calibration, "total_tok_s", score, columns.ttft_s, columns.e2e_s)
     assert held is not None
-    score = found.columns.tok_s_per_device
-    floor = score[best] * float(held.low)
     for row in np.flatnonzero(found.keeps):
-        assert (row in ties) == (score[row] * float(held.high) >= floor)
+        assert (row in ties) == (held.high[row] >= held.low[best])
     assert search(CASES["dense"]).ties() is None, "no interval is known without a calibration"
 
 
@@ -258,7 +258,9 @@ def test_the_simulator_serves_the_best_plan() -> None:
     assert seen.keeps is True
     row = found.row(seen.row)
     assert seen.result.tpot is not None
-    assert math.isclose(seen.result.tpot.mean, row.tpot_s, rel_tol=0.15)
+    # Requests of one length that start together stay in step, and read their prompts together:
+    # the closed form spreads that reading over all steps.
+    assert math.isclose(seen.result.tpot.mean, row.tpot_s, rel_tol=0.25)
     piped = search(question(space=Space(pp=(2,), batch=(4,)), slo=SLO()))
     (refused,) = confirm(piped, piped.ranked(1))
     assert refused.result is None

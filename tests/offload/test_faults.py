@@ -184,6 +184,9 @@ def test_more_positions_than_the_model_has(checkpoint, tmp_path):
 
 
 SLOW_RUN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background ignores it
+
 import sys
 import torch
 from analyzer.offload_policy import OffloadPolicy
