@@ -9,10 +9,12 @@ import msgspec
 from calibration.corpus import PERF_DIR, load_corpus
 from calibration.rounds import Progress
 from calibration.run import Everything, calibrate_all
+from reports.validate import front
 from reports.validate.drift import check
 from reports.validate.write import write_report
 
 FOLDER = Path(__file__).resolve().parents[1] / "validation"
+README = FOLDER.parents[1] / "README.md"
 
 
 class ValidateOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +31,10 @@ def run_validate(options: ValidateOptions, progress: Progress | None = None) -> 
     if options.check:
         return check(options.folder, options.data)
     found = calibrate_all(load_corpus(options.data).records, progress)
-    return [f"wrote {path}" for path in write_report(found, options.folder)]
+    lines = [f"wrote {path}" for path in write_report(found, options.folder)]
+    if options.folder == FOLDER:
+        front.update(README, FOLDER / "numbers.json")
+    return lines
 
 
 def regenerate(found: Everything | None = None, folder: Path = FOLDER) -> list[Path]:
