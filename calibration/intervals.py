@@ -99,18 +99,22 @@ def bands(
         if source is None or not len(source.values):
             continue
         factor = factors[metric]
-        low, high = _band(source.values, source.groups, LEVEL)
-        made.append(
-            Band(
-                metric=metric,
-                level=LEVEL,
-                low=float(f"{np.exp(low * factor):.4g}"),
-                high=float(f"{np.exp(high * factor):.4g}"),
-                groups=len(np.unique(source.groups)),
-                coverage=round(float(np.mean(needed(source) <= factor)), 4),
-            )
-        )
+        made.append(_widened(metric, source, factor))
     return tuple(made)
+
+
+def _widened(metric: str, source: Residuals, factor: float, seen: bool = False) -> Band:
+    """The band of these residuals, `factor` times as wide, with the share of groups it covers."""
+    low, high = _band(source.values, source.groups, LEVEL)
+    return Band(
+        metric=metric,
+        level=LEVEL,
+        low=float(f"{np.exp(low * factor):.4g}"),
+        high=float(f"{np.exp(high * factor):.4g}"),
+        groups=len(np.unique(source.groups)),
+        coverage=round(float(np.mean(needed(source) <= factor)), 4),
+        seen=seen,
+    )
 
 
 def seen_bands(
@@ -127,18 +131,7 @@ def seen_bands(
         if not _speaks(grouped):
             continue
         factor = max(widening([grouped]), 1.0) * optimism
-        low, high = _band(grouped.values, grouped.groups, LEVEL)
-        made.append(
-            Band(
-                metric=metric,
-                level=LEVEL,
-                low=float(f"{np.exp(low * factor):.4g}"),
-                high=float(f"{np.exp(high * factor):.4g}"),
-                groups=len(np.unique(names)),
-                coverage=round(float(np.mean(needed(grouped) <= factor)), 4),
-                seen=True,
-            )
-        )
+        made.append(_widened(metric, grouped, factor, seen=True))
     return tuple(made)
 
 

@@ -54,6 +54,7 @@ def sentences() -> Iterator[None]:
         yield
     except PlumblineError as error:
         refuse(str(error))
+    # The edge of the app: without this, Streamlit shows visitors a traceback of ours.
     except Exception as error:
         _LOG.exception("a page failed")
         st.error(
