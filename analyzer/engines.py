@@ -69,6 +69,20 @@ def _class(name: str, family: str = "", **behaviour: object) -> EngineClass:
     return EngineClass(name=name, family=family or name, **behaviour)  # type: ignore[arg-type]
 
 
+def _eager(name: str, family: str = "") -> EngineClass:
+    """What runs transformers' own model code."""
+    return _class(
+        name,
+        family,
+        fused=False,
+        graphs=False,
+        queues=False,
+        memory_share=1.0,
+        pipelined=False,
+        cache_copies=1.0,
+    )
+
+
 ENGINES: dict[str, EngineClass] = {
     entry.name: entry
     for entry in (
@@ -118,37 +132,12 @@ ENGINES: dict[str, EngineClass] = {
         ),
         _class("neuron", queues=False, memory_share=1.0, pads_heads=True),
         _class("openvino"),
-        _class("autoawq", queues=False, memory_share=1.0, graphs=False),
-        _class("autoawq-cpu", queues=False, memory_share=1.0, graphs=False),
-        _class(
-            "transformers",
-            fused=False,
-            graphs=False,
-            queues=False,
-            memory_share=1.0,
-            pipelined=False,
-            cache_copies=1.0,
-        ),
-        _class(
-            "transformers-bnb",
-            "transformers",
-            fused=False,
-            graphs=False,
-            queues=False,
-            memory_share=1.0,
-            pipelined=False,
-            cache_copies=1.0,
-        ),
-        _class(
-            "accelerate",
-            "transformers",
-            fused=False,
-            graphs=False,
-            queues=False,
-            memory_share=1.0,
-            pipelined=False,
-            cache_copies=1.0,
-        ),
+        _class("autoawq", queues=False, memory_share=1.0, graphs=False, flash=False),
+        _class("autoawq-cpu", queues=False, memory_share=1.0, graphs=False, flash=False),
+        _eager("transformers"),
+        _eager("transformers-bnb-0", "transformers"),
+        _eager("transformers-bnb", "transformers"),
+        _eager("accelerate", "transformers"),
         _class("unstated", queues=False, memory_share=1.0, graphs=False),
     )
 }

@@ -15,6 +15,7 @@ from analyzer.errors import ConfigError
 from analyzer.kquants import mixed_bits
 from analyzer.model import Model, MoE
 from analyzer.optable import COMPUTE_INDEX
+from analyzer.unpacking import unpacking
 
 
 class Speculation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,7 +133,7 @@ def layout(model: Model, plan: Plan) -> Layout:
     mixed = mixed_bits(weights.name, model)
     tables_B = weights.bytes_per_value if whole else max(activations.bytes_per_value, 2.0)
     wide = COMPUTE_INDEX[_wide(activations)]
-    narrow = compute in ("fp8", "int8", "fp4", "int4", "fp6")
+    narrow = compute in precision.NARROW
     return Layout(
         tp=_number(plan.tp),
         ep=_number(plan.ep),
@@ -149,7 +150,7 @@ def layout(model: Model, plan: Plan) -> Layout:
         head_compute=wide,
         expert_weight_B=weights.bytes_per_value if experts_only else None,
         expert_compute=COMPUTE_INDEX[compute] if experts_only else None,
-        dequant_flops=0.0 if narrow or weights.bits >= 16 else 2.0,
+        unpacking=unpacking(plan.engine, weights, compute),
         quantise_activations=1.0 if narrow else 0.0,
         routing_skew=plan.routing_skew,
         routing=plan.routing,

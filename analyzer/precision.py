@@ -39,6 +39,10 @@ def _format(name: str, bits: float, scale_bits: float, compute: str, whole: bool
     )
 
 
+NARROW = frozenset({"fp8", "int8", "fp6", "fp4", "int4"})
+"""Arithmetic in fewer than 16 bits, which activations are narrowed for."""
+
+
 FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
@@ -69,6 +73,8 @@ FORMATS: dict[str, Format] = {
         _format("int4-awq-g128", *_grouped(4, 128, zero=4), "fp16"),
         _format("int4-awq-g64", *_grouped(4, 64, zero=4), "fp16"),
         _format("int4-gptq", *_grouped(4, 128, zero=4), "fp16"),
+        _format("int4-awq-gemv", *_grouped(4, 128, zero=4), "fp16"),
+        _format("int4-exllama1", *_grouped(4, 128, zero=4), "fp16"),
         _format("int4-g32", *_grouped(4, 32, zero=4), "fp16"),
         _format("bnb-nf4", *_grouped(4, 64, scale=32), "fp16"),
         _format("bnb-nf4-dq", *_grouped(4, 64, scale=8.125), "fp16"),

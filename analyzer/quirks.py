@@ -50,6 +50,21 @@ def _silicon_sample(scenario: Scenario) -> Scenario:
     return _narrow_cache(_product_of_both(scenario))
 
 
+def _kernel_in_variant(scenario: Scenario) -> Scenario:
+    """Which of an engine's kernels ran stands in the variant there: they are formats of ours."""
+    for ending, weights in _KERNELS.items():
+        if scenario.variant.endswith(ending) and scenario.weight_precision.startswith("int4"):
+            return msgspec.structs.replace(scenario, weight_precision=weights)
+    return scenario
+
+
+_KERNELS = {
+    "exllamav1": "int4-exllama1",
+    "awq+gemv": "int4-awq-gemv",
+    "GEMV kernel": "int4-awq-gemv",
+}
+
+
 _UNWARMED = {("llama_cpp_xiongjiedai", "main")}
 """Source and variant of single runs of a program; benchmarks run once before they measure."""
 
@@ -59,7 +74,11 @@ def unwarmed(scenario: Scenario, source: str) -> bool:
     return (source, scenario.variant) in _UNWARMED
 
 
-REPAIRS: dict[str, Repair] = {"silicon_sample": _silicon_sample}
+REPAIRS: dict[str, Repair] = {
+    "silicon_sample": _silicon_sample,
+    "optimum_benchmark": _kernel_in_variant,
+    "autoawq": _kernel_in_variant,
+}
 """By source name."""
 
 

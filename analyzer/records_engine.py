@@ -28,6 +28,10 @@ _GENERATIONS: dict[str, tuple[_Generation, ...]] = {
         _Generation("vllm-v0", "2025-03", (0, 8)),
         _Generation("vllm-v1", "", (0, 0)),
     ),
+    "transformers-bnb": (
+        _Generation("transformers-bnb-0", "2024-11", (0, 45)),
+        _Generation("transformers-bnb", "", (0, 0)),
+    ),
     "tensorrt-llm": (
         _Generation("tensorrt-llm-0", "2025-01", (0, 10)),
         _Generation("tensorrt-llm-0.10", "2025-06", (1, 0)),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from analyzer.counting.routing_trace import Routing
 from analyzer.optable import COMPUTE_INDEX, Number
+from analyzer.unpacking import AS_STORED, Unpacking
 
 
 class Segment(NamedTuple):
@@ -84,8 +85,8 @@ class Layout(NamedTuple):
     expert_weight_B: Number | None = None
     """Bytes of expert weights where they differ (mxfp4 experts in a bf16 model)."""
     expert_compute: Number | None = None
-    dequant_flops: Number = 0.0
-    """Extra vector operations per weight to widen it before use."""
+    unpacking: Unpacking = AS_STORED
+    """How weights are widened that are stored in fewer bits than they are multiplied in."""
     quantise_activations: Number = 0.0
     """1 where activations are narrowed before each linear layer (fp8, int8, fp4)."""
     routing_skew: Number = 0.0

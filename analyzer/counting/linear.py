@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from analyzer.counting.numeric import pick, possible
+from analyzer.counting.numeric import ceil, pick, possible
 from analyzer.counting.work import Work, compute_B, narrowed_B
 from analyzer.optable import Number, Op
+from analyzer.unpacking import AS_STORED, Kernel, Unpacking
 
 ROUTER = "moe.router"
+_WIDE_B = 2.0
+_STORED_NARROW = 15.0
+"""Bits per weight below which a matrix is stored narrow."""
 _QUANTISE_FLOPS = 3.0
 """Vector operations per activation narrowed: magnitude, scale, round."""
 
@@ -42,6 +47,7 @@ def linear(
         launches=pick(work.fused, 1.0, pieces) if pieces != 1.0 else 1.0,
         compute=work.layout.compute,
         weight_bits=weight_B * 8.0,
+        vector_flops=on_vector_units(work.layout.unpacking, rows, 2.0 * rows * weights),
     )
 
 
@@ -80,12 +86,42 @@ def quantisation(work: Work, ops: Sequence[Op]) -> list[Op]:
     kernels, narrowing of activations before them."""
     layout = work.layout
     rows = []
-    if possible(layout.dequant_flops != 0):
-        flops = sum(_narrow_weights(op) for op in ops) * layout.dequant_flops
-        rows.append(Op("dequantise", "elementwise", flops=flops, launches=0.0))
+    if layout.unpacking != AS_STORED:
+        rows += _unpacked(layout.unpacking, [op for op in ops if _is_linear(op)])
     if possible(layout.quantise_activations != 0):
         rows.append(_narrow_activations(work, [op for op in ops if _is_linear(op)]))
     return rows
+
+
+def _unpacked(kind: Unpacking, ops: Sequence[Op]) -> list[Op]:
+    """Widening of weights, in the kernels that multiply and in those that only write them out."""
+    flops: Number = 0.0
+    written: Number = 0.0
+    launches: Number = 0.0
+    for op in ops:
+        weights, few = _narrow_weights(op), op.m <= kind.rows
+        flops = flops + weights * pick(
+            few, _per_weight(kind.few, op.m), _per_weight(kind.many, op.m)
+        )
+        out = pick(few, float(kind.few.written), float(kind.many.written))
+        written = written + weights * out
+        launches = launches + pick(
+            op.weight_bits < _STORED_NARROW, op.launches * (kind.launches + out), 0.0
+        )
+    moved_B = written * 2.0 * _WIDE_B  # written, and read by the product
+    return [Op("dequantise", "elementwise", flops=flops, act_B=moved_B, launches=launches)]
+
+
+def _per_weight(kernel: Kernel, rows: Number) -> Number:
+    """Vector operations to widen one weight as often as the kernel does."""
+    return kernel.flops * (ceil(rows / kernel.tile) if math.isfinite(kernel.tile) else 1.0)
+
+
+def on_vector_units(kind: Unpacking, rows: Number, flops: Number) -> Number:
+    """What vector units do of a product."""
+    if not kind.few.vector and not kind.many.vector:
+        return 0.0
+    return flops * pick(rows <= kind.rows, kind.few.vector, kind.many.vector)
 
 
 def _narrow_activations(work: Work, ops: Sequence[Op]) -> Op:

@@ -235,7 +235,8 @@ def test_unknown_arrivals_are_refused_with_what_is_known() -> None:
 @pytest.mark.parametrize(
     ("engine", "version", "date", "expected"),
     [
-        ("transformers 4.46.3 + bitsandbytes", "0.44.1", "", "transformers-bnb"),
+        ("transformers 4.46.3 + bitsandbytes", "0.44.1", "", "transformers-bnb-0"),
+        ("transformers 4.46.3 + bitsandbytes", "0.45.0.dev", "", "transformers-bnb"),
         ("vLLM (Splitwise fork, 2023)", "", "2023-11", "vllm-2023"),
         ("vLLM", "0.6.3", "", "vllm-v0"),
         ("vLLM", "0.11.0", "", "vllm-v1"),

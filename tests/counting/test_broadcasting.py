@@ -14,6 +14,7 @@ from analyzer.counting.cache import cache_B
 from analyzer.counting.footprint import activations_B, logits_B, weights_B
 from analyzer.model import Model
 from analyzer.optable import COMPUTE_INDEX, OpTable
+from analyzer.unpacking import AS_STORED, IN_KERNEL, KERNELS
 
 from .models import MODELS
 
@@ -53,7 +54,7 @@ LAYOUTS = made(
     kv_B=among(1.0, 2.0),
     compute=among(COMPUTE_INDEX["bf16"], COMPUTE_INDEX["fp8"]),
     expert_weight_B=among(0.53, 2.0),
-    dequant_flops=among(0.0, 2.0),
+    unpacking=st.sampled_from([AS_STORED, IN_KERNEL, *KERNELS["transformers"].values()]),
     quantise_activations=among(0.0, 1.0),
     routing_skew=among(0.0, 0.5),
     absorb_mla=among(False, True),

@@ -9,6 +9,7 @@ from analyzer.counting import Layout, count, steps
 from analyzer.counting.footprint import weights_B
 from analyzer.model import MoE
 from analyzer.optable import COMPUTE_INDEX, OpTable
+from analyzer.unpacking import IN_KERNEL
 
 from .models import DENSE, GQA, HIDDEN, MODELS, model
 
@@ -25,7 +26,7 @@ def column(table: OpTable, name: str, field: str) -> float:
 
 def test_four_bit_weights_sixteen_bit_arithmetic() -> None:
     wide = count(MODELS["dense"], STEP, Layout())
-    narrow = count(MODELS["dense"], STEP, Layout(weight_B=4.25 / 8, dequant_flops=2.0))
+    narrow = count(MODELS["dense"], STEP, Layout(weight_B=4.25 / 8, unpacking=IN_KERNEL))
     for name in ("attention.qkv", "ffn.up", "ffn.down"):
         assert column(narrow, name, "weight_B") == column(wide, name, "weight_B") * 4.25 / 16
         assert column(narrow, name, "compute") == COMPUTE_INDEX["bf16"]
@@ -50,10 +51,10 @@ def test_narrow_arithmetic_narrows_activations() -> None:
 
 def test_only_narrow_experts_are_widened() -> None:
     """Four-bit experts in a sixteen-bit model: the attention's weights need no widening."""
-    layout = Layout(expert_weight_B=0.53, expert_compute=2.0, dequant_flops=1.0)
+    layout = Layout(expert_weight_B=0.53, expert_compute=2.0, unpacking=IN_KERNEL)
     table = count(model((GQA, MODELS["experts"].layers[0].ffn)), STEP, layout)
     touched = float(table.groups[row(table, "moe.up")])
-    assert column(table, "dequantise", "flops") == pytest.approx(touched * 3 * HIDDEN * 64)
+    assert column(table, "dequantise", "flops") == pytest.approx(2 * touched * 3 * HIDDEN * 64)
 
 
 def test_narrow_cache() -> None:
