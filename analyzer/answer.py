@@ -212,10 +212,14 @@ def was_measured(
     return np.logical_not(outside)
 
 
+_ALIKE = ({"bf16", "fp16"}, {"fp8", "fp8-block"})
+"""Formats of as many bits and the same arithmetic: sources call both kinds of 8 bits "fp8"."""
+
+
 def _about_kinds(hull: Hull, plan: Plan, arrival: str) -> Iterator[str]:
     mine = precision.lookup(plan.weights).name
     seen = {precision.lookup(name).name for name in hull.weights if name}
-    if seen and not seen & ({"bf16", "fp16"} if mine in ("bf16", "fp16") else {mine}):
+    if seen and not seen & next((alike for alike in _ALIKE if mine in alike), {mine}):
         yield f"extrapolates: {mine} weights; measured were {', '.join(sorted(seen))}"
     if (
         hull.arrivals

@@ -55,6 +55,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """True where an 8-bit or narrower model runs with an 8-bit cache by default."""
     pads_heads: bool = False
     """Ranks that do not divide a model's heads get empty ones; False: such a layout is refused."""
+    whole_ep: bool = False
+    """Expert parallelism is a switch: experts lie whole on all ranks, or each is cut over all."""
     cache_copies: float = 0.0
     """Times a step copies the whole cache (transformers' dynamic cache concatenates)."""
     split_heads: float = 0.0
@@ -86,17 +88,18 @@ def _eager(name: str, family: str = "") -> EngineClass:
 ENGINES: dict[str, EngineClass] = {
     entry.name: entry
     for entry in (
-        _class("vllm-2023", "vllm", graphs=False, split_heads=512.0),
-        _class("vllm-0.4", "vllm", graph_context=8192, split_heads=512.0),
-        _class("vllm-v0", "vllm", split_heads=512.0),
+        _class("vllm-2023", "vllm", whole_ep=True, graphs=False, split_heads=512.0),
+        _class("vllm-0.4", "vllm", whole_ep=True, graph_context=8192, split_heads=512.0),
+        _class("vllm-v0", "vllm", whole_ep=True, split_heads=512.0),
         _class(
             "vllm-v1",
             "vllm",
+            whole_ep=True,
             max_sequences=1024.0,
             small_device_B=70 * 2.0**30,
             small_step_tokens=2048.0,
         ),
-        _class("vllm-ascend", "vllm"),
+        _class("vllm-ascend", "vllm", whole_ep=True),
         _class(
             "tensorrt-llm-0",
             "tensorrt-llm",

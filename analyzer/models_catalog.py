@@ -45,6 +45,11 @@ QUANTIZED_SUFFIXES = {
 }
 """Endings that name the format of the weights and nothing of the architecture."""
 
+BLOCK_RELEASES = ("qwen/qwen3", "zai-org/glm-5", "stepfun-ai/step-3.7")
+"""Hub ids, by their beginning, whose publisher's own "-FP8" releases are quantised in blocks of
+128 x 128: their `quantization_config` has a `weight_block_size`. Others' "-FP8" of the same models
+have a scale per tensor or channel."""
+
 HUB_PATIENCE_S = 3.0
 """How long the hub may take to accept a connection."""
 
@@ -104,16 +109,26 @@ def normalised(name: str) -> str:
 
 def resolve(name: str) -> tuple[str, str | None] | None:
     """Short name and, where the spelling ends in one, weight format; None if there is no such."""
-    key, weights = normalised(name), None
+    key, weights, in_blocks = normalised(name), None, False
     for ending, fmt in QUANTIZED_SUFFIXES.items():
         if _known(key) is None and key.endswith(ending):
             key, weights = key.removesuffix(ending), fmt
+            in_blocks = ending == "-fp8"
     while _known(key) is None:
         ending = next((one for one in TUNED_SUFFIXES if key.endswith(one)), "")
         if not ending:
             return None
         key = key.removesuffix(ending)
-    return str(_known(key)), weights
+    known = str(_known(key))
+    if in_blocks and _released_in_blocks(entry(known).hub_id, name):
+        weights = "fp8-block"
+    return known, weights
+
+
+def _released_in_blocks(hub_id: str, asked: str) -> bool:
+    """Whether the publisher's own 8-bit release is meant, and is one in blocks."""
+    publisher, named = hub_id.lower().partition("/")[0], asked.strip().lower().rpartition("/")[0]
+    return hub_id.lower().startswith(BLOCK_RELEASES) and named in ("", publisher)
 
 
 def spellings() -> dict[str, str]:

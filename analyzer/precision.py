@@ -21,6 +21,8 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     """Bits of scales and zero points, shared out over the values of a group."""
     compute: str
     """The format that a matrix multiplication with these weights runs in."""
+    block: int = 0
+    """Values along either side of a matrix that share one scale; 0: blocks bind nothing."""
     covers_embeddings: bool = False
     """True where embedding and head are stored in this format too."""
 
@@ -33,9 +35,16 @@ def _grouped(bits: float, group: int, scale: float = 16, zero: float = 0) -> tup
     return bits, (scale + zero) / group
 
 
-def _format(name: str, bits: float, scale_bits: float, compute: str, whole: bool = False) -> Format:
+def _format(
+    name: str, bits: float, scale_bits: float, compute: str, whole: bool = False, block: int = 0
+) -> Format:
     return Format(
-        name=name, bits=bits, scale_bits=scale_bits, compute=compute, covers_embeddings=whole
+        name=name,
+        bits=bits,
+        scale_bits=scale_bits,
+        compute=compute,
+        block=block,
+        covers_embeddings=whole,
     )
 
 
@@ -51,7 +60,7 @@ FORMATS: dict[str, Format] = {
         _format("bf16", 16, 0, "bf16", whole=True),
         _format("fp16", 16, 0, "fp16", whole=True),
         _format("fp8", 8, 0, "fp8"),
-        _format("fp8-block", *_grouped(8, 128 * 128, scale=32), "fp8"),
+        _format("fp8-block", *_grouped(8, 128 * 128, scale=32), "fp8", block=128),
         _format("int8", 8, 0, "int8"),
         _format("int8-wo", 8, 0, "bf16"),
         _format("int8-gptq", *_grouped(8, 128, zero=8), "fp16"),

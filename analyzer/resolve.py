@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from analyzer import precision
+from analyzer.blocks import check_blocks
 from analyzer.counting.parameters import count_parameters
 from analyzer.engines import EngineClass, engine
 from analyzer.errors import ConfigError
@@ -165,6 +166,7 @@ def check_plan(plan: Plan, model: Model, system: System) -> None:
     if not engine(plan.engine).pads_heads:
         _check_heads(plan, model)
     _check_experts(plan, model)
+    check_blocks(plan, model)
     system.nodes_for(int(plan.devices))
 
 

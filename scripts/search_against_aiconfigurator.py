@@ -1,30 +1,39 @@
-"""The same searches by aiconfigurator and here, side by side in one run.
+"""The same searches by aiconfigurator and here, side by side, judged by aiconfigurator's database.
 
-  python scripts/search_against_aiconfigurator.py --python other-venv/bin/python
+  python scripts/search_against_aiconfigurator.py --python other-venv/bin/python --out table.md
 
-`other-venv` has `aiconfigurator==0.12.0`; nothing else of it is used. Its database is the judge of
-both. For each case it judges its own best aggregated plan, and the layouts that come first here,
-each with the batch that the database allows. Both see the same devices, lengths and promises, and
-both search disaggregated plans as well; the time of that whole search is what is compared.
+`other-venv` has `aiconfigurator==0.12.0`; nothing else of it is used. For each case its database
+judges its own best aggregated plan and the layouts that come first here, each with the largest
+batch that the database allows within the promise. Both see the same devices, lengths and promises,
+and both search disaggregated plans as well; the time of that whole search is what is compared.
+
+What the other side says is kept in `--store`, a line per answer: a run that was cut short goes on
+where it stopped. `--minutes` bounds it.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
-import logging
-import subprocess
 import sys
 import time
-import warnings
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from aiconfigurator_judge import Judge, OutOfTime
+
 ISL, OSL, DEVICES = 4000, 500, 8
-BATCHES = (4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 384, 512)
-LAYOUTS, OFFERED = 3, 16
-"""Of ours, judged by its database; so many are offered, as it has no data for some."""
+BATCHES = (*range(1, 33), *range(34, 65, 2), *range(68, 129, 4), *range(136, 513, 8))
+"""Of one group of attention data parallelism."""
+JUDGED, OFFERED = 3, 12
+"""Layouts of ours that its database judges; so many are offered, as it has no data for some."""
+MODELS = (
+    ("llama-3.1-70b", "meta-llama/Meta-Llama-3.1-70B", False),
+    ("qwen3-235b-a22b-fp8", "Qwen/Qwen3-235B-A22B-FP8", True),
+)
+SYSTEMS = (("H100-SXM", "h100_sxm"), ("H200-SXM", "h200_sxm"))
+PROMISES = ((2000.0, 50.0), (1000.0, 30.0), (4000.0, 100.0), (600.0, 25.0))
 
 
 class Case(NamedTuple):
@@ -32,72 +41,97 @@ class Case(NamedTuple):
 
     model: str
     theirs: str
+    mixture: bool
     system: str
     their_system: str
     ttft_ms: float
     tpot_ms: float
 
+    @property
+    def title(self) -> str:
+        return f"{self.model}, {self.system}, {self.ttft_ms / 1e3:g} s / {self.tpot_ms:g} ms"
 
-MODELS = (
-    ("llama-3.1-70b", "meta-llama/Meta-Llama-3.1-70B"),
-    ("qwen3-235b-a22b-fp8", "Qwen/Qwen3-235B-A22B-FP8"),
-)
-SYSTEMS = (("H100-SXM", "h100_sxm"), ("H200-SXM", "h200_sxm"))
-PROMISES = ((2000.0, 50.0), (1000.0, 30.0))
+
+class Ours(NamedTuple):
+    """What a search here finds."""
+
+    seconds: float
+    plans: int
+    layouts: list[dict[str, Any]]
+    """The best batch of each layout, the best layouts first."""
+
+
 CASES = tuple(
-    Case(*model, *system, *promise)
-    for model in MODELS
-    for system in SYSTEMS
-    for promise in PROMISES
+    Case(*model, *system, *promise) for model, system, promise in product(MODELS, SYSTEMS, PROMISES)
 )
 
 
 def main() -> int:
-    """Run all cases and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", help="an interpreter that has aiconfigurator")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many")
-    options = parser.parse_args()
-    if options.worker:
-        return worker()
-    if not options.python:
-        parser.error("--python is missing")
-    return compare(options.python, CASES[: options.cases])
-
-
-def compare(python: str, cases: tuple[Case, ...]) -> int:
-    """Ask both, let the database judge, print as we go."""
-    print(
-        f"{'case':<52} {'their s':>8} {'our s':>6} {'their best':>26} {'by its database':>16} "
-        f"{'our first':>20} {'by its database':>16} {'of three':>9} {'ratios':>13}"
-    )
-    with subprocess.Popen(  # noqa: S603
-        [python, __file__, "--worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        for case in cases:
-            mine_s, layouts, plans = our_search(case)
-            asked = {**case._asdict(), "layouts": layouts}
-            print_case(case, ask(other, asked), mine_s, layouts, plans)
-        if other.stdin is not None:
-            other.stdin.close()
+    """Run all cases and write the table."""
+    options = _options()
+    judge = Judge(options.python, Path(options.store), 60.0 * options.minutes)
+    rows: list[str] = []
+    for number, case in enumerate(CASES, 1):
+        try:
+            rows.append(row_of(case, judge))
+        except OutOfTime:
+            print(f"stopped before case {number} of {len(CASES)}: run again to go on")
+            break
+        print(rows[-1], flush=True)
+    judge.close()
+    text = "\n".join((HEADER.format(date=datetime.now(UTC).date()), *rows)) + "\n"
+    if options.out:
+        Path(options.out).write_text(text, "utf-8")
+    print(text)
     return 0
 
 
-def ask(other: subprocess.Popen[str], request: dict[str, Any]) -> dict[str, Any]:
-    """One line to the worker, one back."""
-    if other.stdin is None or other.stdout is None:
-        raise SystemExit("the worker has no pipes")
-    other.stdin.write(json.dumps(request) + "\n")
-    other.stdin.flush()
-    line = other.stdout.readline()
-    if not line:
-        raise SystemExit("the worker died; run it by hand with --worker to see why")
-    return json.loads(line)
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--python", required=True, help="an interpreter that has aiconfigurator")
+    parser.add_argument("--store", default="aiconfigurator.jsonl", help="its answers, kept")
+    parser.add_argument("--out", help="the table, as Markdown")
+    parser.add_argument("--minutes", type=float, default=30.0, help="stop after so many")
+    return parser.parse_args()
 
 
-def our_search(case: Case) -> tuple[float, list[dict[str, Any]], int]:
-    """Seconds of one search here, its first layouts, and how many plans it saw."""
+HEADER = """\
+Run on {date}. Tokens are output tokens per second and device by aiconfigurator's database.
+
+| model, system, TTFT / TPOT | s: its, ours | its best | our first | of its best \
+| best of our first three | what differs |
+|---|---:|---:|---:|---:|---:|---|"""
+
+
+def row_of(case: Case, judge: Judge) -> str:
+    """One case: both searches, the verdicts, and where they part."""
+    their = judge.ask(
+        "search", model=case.theirs, system=case.their_system, devices=DEVICES, isl=ISL, osl=OSL,
+        ttft_ms=case.ttft_ms, tpot_ms=case.tpot_ms,
+    )  # fmt: skip
+    ours = our_search(case)
+    spent = f"{their['seconds']:.1f}, {ours.seconds:.2f}" if "seconds" in their else "-"
+    if "problem" in their:
+        first = words(ours.layouts[0]["ranks"]) if ours.layouts else "nothing either"
+        return f"| {case.title} | {spent} | {their['problem']} | {first} | - | - | - |"
+    verdicts = judged(case, judge, ours.layouts)
+    known = [(layout, seen) for layout, seen in verdicts if seen is not None]
+    theirs = their["tok_s_per_device"]
+    best = f"{words(their['ranks'])}, {their['batch']} at once: {theirs:.1f}"
+    if not known:
+        said = "no layout of ours is in its database, or none keeps the promise by it"
+        return f"| {case.title} | {spent} | {best} | - | - | - | {said} |"
+    layout, seen = known[0]
+    most = max(one["tok_s_per_device"] for _, one in known)
+    return (
+        f"| {case.title} | {spent} | {best} | {words(layout['ranks'])}, {seen['batch']} at once: "
+        f"{seen['tok_s_per_device']:.1f} | {seen['tok_s_per_device'] / theirs:.2f} | "
+        f"{most / theirs:.2f} | {difference(their, ours, layout, verdicts)} |"
+    )
+
+
+def our_search(case: Case) -> Ours:
+    """One search here."""
     from analyzer import basis
     from analyzer.models_catalog import load
     from analyzer.search import Budget, Offer, Question, Space, search
@@ -119,6 +153,7 @@ def our_search(case: Case) -> tuple[float, list[dict[str, Any]], int]:
         )
     )
     spent = time.perf_counter() - began
+    ties = found.ties()
     layouts: list[dict[str, Any]] = []
     for row in found.ranked(found.plans):
         if found.columns.prefill[row] >= 0:
@@ -126,129 +161,79 @@ def our_search(case: Case) -> tuple[float, list[dict[str, Any]], int]:
         plan = found.plan(row)
         ranks = {name: int(getattr(plan, name)) for name in ("tp", "pp", "ep", "attention_dp")}
         if all(each["ranks"] != ranks for each in layouts):
+            one = found.row(row)
             layouts.append({
-                "ranks": ranks,
-                "batch": float(found.columns.batch[row]),
-                "tok_s_per_device": float(found.columns.tok_s_per_device[row]),
+                "ranks": ranks, "batch": one.batch, "tok_s_per_device": one.tok_s_per_device,
+                "ttft_ms": 1e3 * one.ttft_s, "tpot_ms": 1e3 * one.tpot_s,
+                "tie": ties is not None and row in ties,
             })  # fmt: skip
-        if len(layouts) == OFFERED:
-            break
-    return spent, layouts, found.plans
+    return Ours(spent, found.plans, layouts)
 
 
-def print_case(
-    case: Case, their: dict[str, Any], mine_s: float, layouts: list[dict[str, Any]], plans: int
-) -> None:
-    """One line of the table, and one per layout of ours."""
-    title = f"{case.model} {case.system} TTFT {case.ttft_ms:g} TPOT {case.tpot_ms:g}"
-    if "problem" in their:
-        print(f"{title:<52} {their['problem']}")
-        return
-    rates = [each["tok_s_per_device"] for each in their["judged"] if each["tok_s_per_device"]]
-    first = rates[0] if rates else float("nan")
-    most = max((rate for rate in rates if rate == rate), default=float("nan"))
-    theirs = their["tok_s_per_device"]
-    print(
-        f"{title:<52} {their['seconds']:8.1f} {mine_s:6.2f} {their['best']:>26} {theirs:16.1f} "
-        f"{words(layouts[0]['ranks']) if layouts else '-':>20} {first:16.1f} {most:9.1f} "
-        f"{first / theirs:6.3f} {most / theirs:6.3f}   ({plans} plans here)"
-    )
-    for layout, each in zip(layouts, their["judged"], strict=False):
-        said = each["problem"] or (
-            f"batch {each['batch']}: TTFT {each['ttft_ms']:.0f}, TPOT {each['tpot_ms']:.1f} ms, "
-            f"{each['tok_s_per_device']:.1f} tok/s/device"
-        )
-        own = f"here batch {layout['batch']:g}: {layout['tok_s_per_device']:.1f}"
-        print(f"    {words(layout['ranks']):<22} {own:<28} its database, {said}", flush=True)
-
-
-def words(ranks: dict[str, int]) -> str:
-    """Ranks in a few letters."""
-    return " ".join(f"{name.replace('attention_', 'a')}{n}" for name, n in ranks.items() if n > 1)
-
-
-def worker() -> int:
-    """Under the other interpreter: search, then judge layouts."""
-    warnings.simplefilter("ignore")
-    logging.disable(logging.CRITICAL)
-    real = sys.stdout
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                reply = answered(request)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reply = {"problem": f"{type(error).__name__}: {error}".splitlines()[0]}
-        real.write(json.dumps(reply) + "\n")
-        real.flush()
-    return 0
-
-
-def answered(request: dict[str, Any]) -> dict[str, Any]:
-    """Its own best aggregated plan, and what its database says of ours."""
-    from aiconfigurator.cli.api import cli_default  # type: ignore[import-not-found]
-
-    began = time.perf_counter()
-    found = cli_default(
-        request["theirs"], DEVICES, request["their_system"], backend="vllm", isl=ISL, osl=OSL,
-        ttft=request["ttft_ms"], tpot=request["tpot_ms"],
-    )  # fmt: skip
-    spent = time.perf_counter() - began
-    kept = found.best_configs["agg"]
-    kept = kept[(kept["ttft"] <= request["ttft_ms"]) & (kept["tpot"] <= request["tpot_ms"])]
-    if not len(kept):
-        raise ValueError("its search finds no aggregated plan that keeps the promise")
-    best = kept.sort_values("tokens/s/gpu", ascending=False).iloc[0]
-    return {
-        "seconds": spent,
-        "best": f"{best['parallel']} b{best['global_bs']}",
-        "tok_s_per_device": float(best["tokens/s/gpu"]),
-        "judged": answered_first(request),
-    }
-
-
-def answered_first(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Verdicts on our layouts in their order, until three of them have one."""
-    found: list[dict[str, Any]] = []
-    for layout in request["layouts"]:
-        found.append(judged(request, layout))
-        if sum(each["tok_s_per_device"] is not None for each in found) == LAYOUTS:
+def judged(
+    case: Case, judge: Judge, layouts: list[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Its database's verdicts on our layouts, in our order, until three have one."""
+    found: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
+    for layout in layouts[:OFFERED]:
+        found.append((layout, largest(case, judge, layout["ranks"])))
+        if sum(seen is not None for _, seen in found) == JUDGED:
             break
     return found
 
 
-def judged(request: dict[str, Any], layout: dict[str, Any]) -> dict[str, Any]:
-    """The batch of a layout that its database likes best within the promise."""
-    from aiconfigurator.cli.api import cli_estimate
-
-    ranks = layout["ranks"]
-    groups, tp = ranks["attention_dp"], ranks["tp"]
-    dense = "llama" in request["theirs"].lower()
-    moe = {} if dense else {"moe_tp_size": tp // ranks["ep"], "moe_ep_size": ranks["ep"]}
-    best: dict[str, Any] = {"tok_s_per_device": None, "problem": "no batch keeps the promise"}
-    for batch in BATCHES:
-        try:
-            one = cli_estimate(
-                request["theirs"], request["their_system"], mode="agg", backend_name="vllm",
-                isl=ISL, osl=OSL, batch_size=batch, tp_size=tp // groups, pp_size=ranks["pp"],
-                attention_dp_size=groups, **moe,
-            )  # fmt: skip
-        except (RuntimeError, ValueError, KeyError) as error:
-            if best["tok_s_per_device"] is None:
-                best["problem"] = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+def largest(case: Case, judge: Judge, ranks: dict[str, int]) -> dict[str, Any] | None:
+    """The largest batch that keeps the promise by its database: latencies grow with the batch."""
+    low, high, best = 0, len(BATCHES), None
+    while low < high:
+        middle = (low + high) // 2
+        batch = BATCHES[middle]
+        seen = judge.ask(
+            "estimate", model=case.theirs, system=case.their_system, isl=ISL, osl=OSL, ranks=ranks,
+            mixture=case.mixture, batch=batch,
+        )  # fmt: skip
+        late = "problem" in seen or (
+            seen["ttft_ms"] > case.ttft_ms or seen["tpot_ms"] > case.tpot_ms
+        )
+        if late:
+            high = middle
             continue
-        if one.tpot > request["tpot_ms"]:
-            break  # larger batches are slower still
-        if one.ttft > request["ttft_ms"]:
-            continue
-        whole_s = (one.ttft + (OSL - 1) * one.tpot) / 1e3
-        rate = batch * groups * (OSL - 1) / whole_s / (tp * ranks["pp"])
-        if best["tok_s_per_device"] is None or rate > best["tok_s_per_device"]:
-            best = {
-                "tok_s_per_device": rate, "batch": batch * groups, "ttft_ms": one.ttft,
-                "tpot_ms": one.tpot, "problem": "",
-            }  # fmt: skip
+        low = middle + 1
+        many = batch * ranks["attention_dp"]
+        whole_s = (seen["ttft_ms"] + (OSL - 1) * seen["tpot_ms"]) / 1e3
+        rate = many * (OSL - 1) / whole_s / (ranks["tp"] * ranks["pp"])
+        best = {**seen, "batch": many, "tok_s_per_device": rate}
     return best
+
+
+def difference(
+    their: dict[str, Any],
+    ours: Ours,
+    first: dict[str, Any],
+    verdicts: list[tuple[dict[str, Any], dict[str, Any] | None]],
+) -> str:
+    """Where its best layout stands here, with what we count for it."""
+    unknown = [words(layout["ranks"]) for layout, seen in verdicts if seen is None]
+    passed = f"; not in its database: {', '.join(unknown)}" if unknown else ""
+    if first["ranks"] == their["ranks"]:
+        return f"the same layout{passed}"
+    same = [each for each in ours.layouts if each["ranks"] == their["ranks"]]
+    if not same:
+        return f"its best layout keeps the promise with no batch here{passed}"
+    one = same[0]
+    tie = ", a tie within the interval" if one["tie"] else ""
+    return (
+        f"here its best layout gives {one['tok_s_per_device'] / first['tok_s_per_device']:.2f} of "
+        f"our first{tie} ({one['batch']:g} at once, TTFT {one['ttft_ms']:.0f}, TPOT "
+        f"{one['tpot_ms']:.1f} ms; it says {their['batch']}, {their['ttft_ms']:.0f}, "
+        f"{their['tpot_ms']:.1f}){passed}"
+    )
+
+
+def words(ranks: dict[str, int]) -> str:
+    """Ranks in a few letters."""
+    short = {"tp": "tp", "pp": "pp", "ep": "ep", "attention_dp": "adp"}
+    return " ".join(f"{short[name]}{n}" for name, n in ranks.items() if n > 1) or "tp1"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from analyzer.engines import engine as find_engine
 from analyzer.errors import ConfigError
 from analyzer.model import Model
 from analyzer.plan import Plan
@@ -30,13 +31,28 @@ class Layouts(NamedTuple):
     refused: Counter[str]
 
 
-def layouts(model: Model, system: System, space: Space, most: int) -> Layouts:
-    """Layouts of at most `most` devices."""
+def layouts(
+    model: Model, system: System, space: Space, most: int, weights: str = "", engine: str = ""
+) -> Layouts:
+    """Layouts of at most `most` devices that the engine can run with weights of that format."""
     legal: list[Ranks] = []
     refused: Counter[str] = Counter()
-    for ranks in _combinations(model, space, most):
-        plan = Plan(pp=ranks.pp, tp=ranks.tp, ep=ranks.ep, attention_dp=ranks.attention_dp)
+    whole = find_engine(engine).whole_ep
+    for ranks in _combinations(model, space, most, whole):
+        plan = Plan(
+            pp=ranks.pp,
+            tp=ranks.tp,
+            ep=ranks.ep,
+            attention_dp=ranks.attention_dp,
+            weights=weights,
+            engine=engine,
+        )
         try:
+            if whole and ranks.ep not in (1, ranks.tp):
+                raise ConfigError(
+                    f"{engine} deals experts to all {ranks.tp} ranks or to none; use ep=1 or "
+                    f"ep={ranks.tp}"
+                )
             check_plan(plan, model, system)
         except ConfigError as error:
             refused[str(error)] += 1
@@ -45,14 +61,14 @@ def layouts(model: Model, system: System, space: Space, most: int) -> Layouts:
     return Layouts(tuple(legal), refused)
 
 
-def _combinations(model: Model, space: Space, most: int) -> Iterator[Ranks]:
+def _combinations(model: Model, space: Space, most: int, whole_ep: bool) -> Iterator[Ranks]:
     mixture = any(getattr(layer.ffn, "experts", 0) for layer in model.layers)
     for pp in space.pp or _doublings(min(most, len(model.layers))):
         for tp in space.tp or _doublings(most // pp):
             if pp * tp > most:
                 continue
             own = _doublings(tp) if mixture else (1,)
-            for ep in space.ep or own:
+            for ep in space.ep or (sorted({1, own[-1]}) if whole_ep else own):
                 for groups in space.attention_dp or own:
                     yield Ranks(pp, tp, ep, groups)
 

@@ -52,10 +52,14 @@ def structures(question: Question) -> Structures:
     found: list[Structure] = []
     refused: Counter[str] = Counter()
     for place, (system, _) in enumerate(question.offers):
-        laid = layouts(question.model, system, question.space, most_devices(question, place))
-        refused.update(laid.refused)
+        laid: dict[tuple[str, str], Layouts] = {}
+        most = most_devices(question, place)
         for plan in _plans(question, place, refused):
-            found += _by_stages(place, plan, laid)
+            key = plan.weights, plan.engine
+            if key not in laid:
+                laid[key] = layouts(question.model, system, question.space, most, *key)
+                refused.update(laid[key].refused)
+            found += _by_stages(place, plan, laid[key])
     return Structures(tuple(found), refused)
 
 

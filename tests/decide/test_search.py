@@ -98,7 +98,7 @@ def test_every_layout_is_legal_and_none_is_missing() -> None:
         plan = msgspec.structs.replace(
             found.structures[0].plan, pp=pp, tp=tp, ep=ep, attention_dp=groups
         )
-        if pp * tp > 16:
+        if pp * tp > 16 or ep not in (1, tp):  # vLLM deals experts to all ranks or to none
             continue
         try:
             check_plan(plan, asked.model, asked.offers[0].system)
