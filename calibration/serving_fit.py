@@ -30,11 +30,23 @@ WIDE_TO_NARROW = (0.3, 0.1, 0.02)
 """Steps of the numerical derivative, in natural logs."""
 
 
+class Pace(NamedTuple):
+    """How a machine that drifts ran for a while, against how it usually ran."""
+
+    slack_s: float = 0.0
+    """By how much steps without prompts took longer."""
+    prompts: float = 1.0
+    """How many times as long steps with prompts took."""
+
+
+USUAL = Pace()
+
+
 class Part(NamedTuple):
-    """One run of a load, and by how much every step was slower than usual meanwhile."""
+    """One run of a load, and the machine's pace meanwhile."""
 
     load: Load
-    slack_s: float = 0.0
+    pace: Pace = USUAL
 
 
 class Observed(NamedTuple):
@@ -45,20 +57,23 @@ class Observed(NamedTuple):
     medians: dict[str, float]
 
 
-class SlackTimer:
-    """Another timer's steps, each so much longer (or shorter, down to nothing)."""
+class PacedTimer:
+    """Another timer's steps on a machine of that pace."""
 
-    def __init__(self, timer: StepTimer, slack_s: float) -> None:
+    def __init__(self, timer: StepTimer, pace: Pace) -> None:
         self._timer = timer
-        self._slack_s = slack_s
+        self._pace = pace
 
     def step_time_s(self, load: StepLoad) -> float:
         """One step."""
-        return max(self._timer.step_time_s(load) + self._slack_s, 0.0)
+        usual_s = self._timer.step_time_s(load)
+        if load.prefill_tokens:
+            return usual_s * self._pace.prompts
+        return max(usual_s + self._pace.slack_s, 0.0)
 
     def decode_times_s(self, load: StepLoad, contexts: Floats) -> Floats:
         """Steps that differ in their context."""
-        return np.maximum(self._timer.decode_times_s(load, contexts) + self._slack_s, 0.0)
+        return np.maximum(self._timer.decode_times_s(load, contexts) + self._pace.slack_s, 0.0)
 
 
 class Knob(NamedTuple):
@@ -192,11 +207,11 @@ def _is_steady(run: Observed) -> bool:
 def simulate_parts(
     parts: Sequence[Part], engine: EngineOptions, timer: StepTimer
 ) -> list[SimResult]:
-    """One replica under one load after another, each with its slack."""
+    """One replica under one load after another, each at its pace."""
     return [
         simulate(
             SimOptions(load=part.load, engine=engine),
-            timer if part.slack_s == 0.0 else SlackTimer(timer, part.slack_s),
+            timer if part.pace == USUAL else PacedTimer(timer, part.pace),
         )
         for part in parts
     ]

@@ -18,6 +18,7 @@ from calibration.serving_fit import (
     BuildTimer,
     Knob,
     Observed,
+    Pace,
     Part,
     ServingFit,
     fit_serving,
@@ -68,6 +69,8 @@ class Validation(NamedTuple):
     invalid: dict[str, tuple[str, ...]]
     drift: float
     """Longest time per token of lone requests over the shortest, less one."""
+    drift_of_prompts: float
+    """The same of lone long prompts' time to their first token."""
 
 
 def analyse(
@@ -93,10 +96,13 @@ def analyse(
     for name in held_out:
         rows += _latencies(name, measured, engine, timer)
     rows += _saturation(beyond, measured, engine, timer)
-    pulses = measured.pulses_s
-    drift = max(pulses) / min(pulses) - 1.0 if min(pulses) > 0 else np.inf
-    tell(f"lone requests' TPOT moved by {drift:.1%} between the runs")
-    return Validation(fitted, rows, engine, _doubts(measured, rows), drift)
+    drift, prompts = _drift(measured.pulses_s), _drift(measured.prompts_s)
+    tell(f"between runs lone requests' TPOT moved by {drift:.1%}, long prompts by {prompts:.1%}")
+    return Validation(fitted, rows, engine, _doubts(measured, rows), drift, prompts)
+
+
+def _drift(pulses: Sequence[float]) -> float:
+    return max(pulses) / min(pulses) - 1.0 if min(pulses) > 0 else np.inf
 
 
 def chain(
@@ -117,14 +123,15 @@ def _observed(name: str, taken: Sequence[Taken], measured: Measured) -> Observed
     how the requests trickle in. The same static load of every round counts as one.
     """
     runs = [one.run for one in taken]
-    slacks_s = [measured.slack_s(one) for one in taken]
+    paces = [measured.pace(one) for one in taken]
     found = medians(runs)
     if len({run.load for run in runs}) > 1:
-        parts = tuple(Part(run.load, slack) for run, slack in zip(runs, slacks_s, strict=True))
+        parts = tuple(Part(run.load, pace) for run, pace in zip(runs, paces, strict=True))
         return Observed(name, parts, found)
     if isinstance(runs[0].load.arrivals, AllAtOnce):
         found.pop("ttft_s", None)
-    return Observed(name, (Part(runs[0].load, float(np.median(slacks_s))),), found)
+    pace = Pace(*(float(np.median(each)) for each in zip(*paces, strict=True)))
+    return Observed(name, (Part(runs[0].load, pace),), found)
 
 
 def _latencies(name: str, measured: Measured, engine: EngineOptions, timer: StepTimer) -> list[Row]:
@@ -166,7 +173,7 @@ def _simulated(
     name: str, measured: Measured, engine: EngineOptions, timer: StepTimer
 ) -> tuple[list[ServeRun], list[SimResult]]:
     taken = measured.runs[name]
-    parts = [Part(one.run.load, measured.slack_s(one)) for one in taken]
+    parts = [Part(one.run.load, measured.pace(one)) for one in taken]
     return [one.run for one in taken], simulate_parts(parts, engine, timer)
 
 
@@ -211,7 +218,8 @@ def report(found: Validation) -> str:
         lines.append(f"{name}: {'; '.join(reasons)}")
     if found.drift > MOST_DRIFT:
         lines.append(
-            f"Lone requests' time per token moved by {found.drift:.0%} between the runs: the "
-            "machine drifts. Each run is simulated with the step's cost that they saw around it."
+            f"Lone requests' time per token moved by {found.drift:.0%} between the runs, long "
+            f"prompts by {found.drift_of_prompts:.0%}: the machine drifts. Each run is simulated "
+            "with the costs that they saw around it."
         )
     return "\n".join(lines)

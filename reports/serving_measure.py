@@ -14,6 +14,7 @@ import numpy as np
 
 from analyzer.serving import EngineOptions
 from analyzer.workload_arrivals import AllAtOnce, ClosedLoop, Fixed, Load, Poisson, Uniform
+from calibration.serving_fit import Pace
 from profilers.serving import ServeRun, Session
 from profilers.serving.run import progress_line
 from profilers.serving.server import ServerFacts
@@ -48,6 +49,8 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     run: ServeRun
     pulse_s: tuple[float, float]
     """TPOT of lone requests; 0 where the server hands out whole answers at once."""
+    prompt_s: tuple[float, float] = (1.0, 1.0)
+    """TTFT of lone long prompts."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,13 +66,19 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Every look at the machine's pace, those between two runs counted for both."""
         return [each for taken in self.runs.values() for one in taken for each in one.pulse_s]
 
-    def slack_s(self, taken: Taken) -> float:
-        """How much longer than usual a step of a lone request took around a run.
+    @property
+    def prompts_s(self) -> list[float]:
+        """The same of long prompts."""
+        return [each for taken in self.runs.values() for one in taken for each in one.prompt_s]
 
-        A machine that drifts does so in what each step costs beside its arithmetic (memory,
-        wake-ups, the server's other processes): long prompts hardly notice.
+    def pace(self, taken: Taken) -> Pace:
+        """How the machine ran around a run, against how it usually ran: what drifts in a step of
+        a lone answer (memory, wake-ups, the server's other processes) need not in long prompts.
         """
-        return float(np.mean(taken.pulse_s)) - float(np.median(self.pulses_s))
+        return Pace(
+            slack_s=float(np.mean(taken.pulse_s)) - float(np.median(self.pulses_s)),
+            prompts=float(np.mean(taken.prompt_s) / np.median(self.prompts_s)),
+        )
 
 
 def rate_name(share: float) -> str:
@@ -130,7 +139,7 @@ def measure(
     tell: Tell = lambda line: None,
 ) -> Measured:
     """Find the capacity, then go round: static loads, rates up to saturation, one beyond it."""
-    bench = _Bench(opened, tell)
+    bench = _Bench(opened, mix.input_tokens.high, tell)
     offline = opened.run(offline_load(mix, 4 * engine.max_sequences))
     capacity = offline.summary.request_rate_per_s
     tell(f"capacity of about {capacity:.3g} requests/s")
@@ -160,26 +169,30 @@ def medians(runs: list[ServeRun]) -> dict[str, float]:
 class _Bench:
     """Runs loads one after another and watches the machine's pace."""
 
-    def __init__(self, opened: Session, tell: Tell) -> None:
+    def __init__(self, opened: Session, longest: int, tell: Tell) -> None:
         self.runs: dict[str, tuple[Taken, ...]] = {}
-        self._last_pulse_s = 0.0
+        self._last = (0.0, 0.0)
+        self._longest = longest
         self._opened = opened
         self._tell = tell
 
     def together(self, loads: Iterator[tuple[str, Load]] | list[tuple[str, Load]]) -> None:
         """Run loads between two looks at the machine's pace."""
-        before = self._last_pulse_s
+        before = self._last
         done = [(name, self._run(name, load)) for name, load in loads]
         after = self.pulse()
+        pulses, prompts = zip(before, after, strict=True)
         for name, run in done:
-            taken = Taken(run=run, pulse_s=(before, after))
+            taken = Taken(run=run, pulse_s=pulses, prompt_s=prompts)
             self.runs[name] = (*self.runs.get(name, ()), taken)
 
-    def pulse(self) -> float:
+    def pulse(self) -> tuple[float, float]:
         """The same lone requests again: they must take what they took before."""
-        load = static_load(ClosedLoop(concurrency=1), 32, 24, 5)
-        self._last_pulse_s = medians([self._opened.run(load)]).get("tpot_s", 0.0)
-        return self._last_pulse_s
+        alone = ClosedLoop(concurrency=1)
+        answers = medians([self._opened.run(static_load(alone, 32, 24, 5))])
+        prompts = medians([self._opened.run(static_load(alone, self._longest, 2, 5))])
+        self._last = (answers.get("tpot_s", 0.0), prompts["ttft_s"])
+        return self._last
 
     def _run(self, name: str, load: Load) -> ServeRun:
         run = self._opened.run(load)

@@ -100,6 +100,10 @@ def _row(name: str, each: Distribution) -> str:
 
 def _comparison_lines(compared: Comparison) -> Iterator[str]:
     yield f"against vllm {compared.command}"
-    yield f"  {'':<20}{'ours':>12}{'theirs':>12}{'difference':>12}"
+    yield f"  {'':<20}{'ours':>12}{'theirs':>12}{'difference':>12}{'by chance':>12}"
     for each in compared.metrics:
-        yield f"  {each.name:<20}{each.ours:>12.5g}{each.theirs:>12.5g}{each.difference:>+12.1%}"
+        chance = "-" if each.noise is None else f"± {each.noise:.1%}"
+        yield (
+            f"  {each.name:<20}{each.ours:>12.5g}{each.theirs:>12.5g}{each.difference:>+12.1%}"
+            f"{chance:>12}"
+        )

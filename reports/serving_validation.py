@@ -6,12 +6,10 @@ with limits that are given, so that they are known; its KV blocks are read back.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -21,13 +19,11 @@ from analyzer.serving.timers import StepTimer
 from analyzer.workload_arrivals import ClosedLoop, Uniform
 from calibration.serving_fit import BuildTimer, Knob
 from profilers.serving import ServeOptions, ServeReport, Session, Target, VllmServer, session
+from profilers.serving.cores import apart
 from profilers.serving.random_model import SHAPES, Shape, write_model
 from profilers.serving.run import store_runs
 from reports.serving_chain import WITHIN, Validation, analyse
 from reports.serving_measure import Measured, Mix, Schedule, measure, static_load
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Tell = Callable[[str], None]
 LIMITS = EngineOptions(
@@ -68,7 +64,8 @@ def measure_vllm(asked: Asked, tell: Tell) -> Kept:
     mix = Mix(Uniform(low=asked.longest // 8, high=asked.longest), Uniform(low=16, high=64))
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder) / asked.shape, _shape(asked.shape))
-        with session(_options(asked, model)) as opened, _last_core():
+        with session(_options(asked, model)) as opened, apart(opened.process_group) as moved:
+            tell(f"{moved} threads of the server kept off its worker's core")
             tell(f"vLLM {opened.facts.version}, {opened.facts.kv_blocks} KV blocks")
             engine = _read_back(opened)
             plan = Schedule(seconds=asked.seconds, rounds=asked.rounds)
@@ -117,6 +114,7 @@ def document(found: Validation) -> dict[str, Any]:
         "held_out": [{**row._asdict(), "error": row.error} for row in found.rows],
         "doubts": {name: list(reasons) for name, reasons in found.invalid.items()},
         "drift": found.drift,
+        "drift_of_prompts": found.drift_of_prompts,
         "within": WITHIN,
         "passed": passed(found),
     }
@@ -201,14 +199,3 @@ def _read_back(opened: Session) -> EngineOptions:
     return msgspec.structs.replace(
         LIMITS, kv_blocks=facts.kv_blocks - 1, block_tokens=facts.block_tokens
     )
-
-
-@contextmanager
-def _last_core() -> Iterator[None]:
-    """vLLM binds its worker to the first cores; the load generator stays off them meanwhile."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)

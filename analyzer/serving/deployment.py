@@ -14,21 +14,17 @@ import msgspec
 from analyzer.answer import check_arithmetic, settle
 from analyzer.basis import Basis
 from analyzer.counting.cache import cache_B
-from analyzer.engines import engine as engine_class
 from analyzer.errors import ConfigError
 from analyzer.model import Model
 from analyzer.phases import Laid, lay
 from analyzer.plan import Plan
+from analyzer.serving.habits import Habits, habits, version_of
 from analyzer.serving.options import EngineOptions, Host, Speculation
 from analyzer.serving.steps import kv_blocks, step_timer
 from analyzer.serving.tables import TableTimer
 from analyzer.system import System
 from analyzer.timing.machine import machine
-from analyzer.units import GIB
 
-LARGE_B = 70 * GIB
-"""Devices with so much memory get vLLM's larger limits; an A100 does not."""
-LARGEST_B = 160 * GIB
 LONGEST = 131_072
 
 
@@ -42,8 +38,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_model_tokens: int | None = None
     memory_share: float = 0.9
     """Of the device's memory, for weights, activations and cache together."""
-    prefix_caching: bool = True
-    chunked_prefill: bool = True
+    engine_version: str = ""
+    """Whose habits it has, such as 0.11.0; empty: the newest."""
+    prefix_caching: bool | None = None
+    chunked_prefill: bool | None = None
     asynchronous: bool | None = None
     """Whether a step is scheduled while the one before it runs; None: as the engine does."""
     request_s: float | None = None
@@ -77,7 +75,10 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
     check_arithmetic(settled, model, system)
     laid = lay(model, settled)
     assumed: list[str] = []
-    engine = _engine(laid, system, limits, assumed)
+    longest = limits.max_model_tokens or int(laid.model.max_context or LONGEST)
+    version = version_of(limits.engine_version)
+    usual = habits(settled.engine, version, system.device, longest)
+    engine = _engine(laid, system, limits, usual, assumed)
     timer = step_timer(laid, machine(system), basis.rates, engine)
     request_s = limits.request_s
     if request_s is None:
@@ -85,9 +86,9 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
         assumed.append(f"{request_s * 1e3:.3g} ms from a request's arrival to the queue")
     ahead = limits.asynchronous
     if ahead is None:
-        ahead = engine_class(settled.engine).family == "vllm"
+        ahead = usual.asynchronous
         if ahead:
-            assumed.append("steps scheduled while the one before runs, as vLLM since 0.14")
+            assumed.append("steps scheduled while the one before runs, as the engine does")
     host = Host(request_s=request_s, overlapped=ahead)
     engine = msgspec.structs.replace(engine, host=host)
     engines = int(settled.dp * settled.attention_dp)
@@ -102,22 +103,26 @@ def _kv_token_B(laid: Laid) -> float:
     return float((held[1] - held[0]) / step * ranks)
 
 
-def _engine(laid: Laid, system: System, limits: Limits, assumed: list[str]) -> EngineOptions:
-    tokens, sequences = _usual_limits(system)
+def _engine(
+    laid: Laid, system: System, limits: Limits, usual: Habits, assumed: list[str]
+) -> EngineOptions:
+    tokens = limits.max_batched_tokens or usual.step_tokens
+    chunked = _told(limits.chunked_prefill, usual.chunked_prefill)
     engine = EngineOptions(
         kv_blocks=limits.kv_blocks or 1,
         block_tokens=limits.block_tokens,
-        max_batched_tokens=limits.max_batched_tokens or tokens,
-        max_sequences=limits.max_sequences or min(sequences, limits.max_batched_tokens or tokens),
-        max_model_tokens=limits.max_model_tokens or laid.model.max_context or LONGEST,
-        prefix_caching=limits.prefix_caching,
-        chunked_prefill=limits.chunked_prefill,
+        max_batched_tokens=tokens,
+        max_sequences=limits.max_sequences or min(usual.sequences, tokens),
+        max_model_tokens=limits.max_model_tokens or int(laid.model.max_context or LONGEST),
+        prefix_caching=_told(limits.prefix_caching, usual.prefix_caching),
+        chunked_prefill=chunked,
+        reserve_whole_prompt=usual.reserve_whole_prompt or not chunked,
+        reserve_answer=usual.reserve_answer,
+        prompts_alone=usual.prompts_alone,
+        watermark=usual.watermark,
         speculation=_speculation(laid.plan),
     )
-    if limits.max_batched_tokens is None:
-        assumed.append(f"{engine.max_batched_tokens} tokens a step, as vLLM on such a device")
-    if limits.max_sequences is None:
-        assumed.append(f"{engine.max_sequences} sequences at once, as vLLM on such a device")
+    assumed += _assumptions(engine, limits)
     if limits.kv_blocks is not None:
         return engine
     memory_B = float(system.device.memory_B)
@@ -129,14 +134,24 @@ def _engine(laid: Laid, system: System, limits: Limits, assumed: list[str]) -> E
     return msgspec.structs.replace(engine, kv_blocks=blocks)
 
 
-def _usual_limits(system: System) -> tuple[int, int]:
-    """vLLM's server: tokens of a step, sequences at once (0.20 to 0.32)."""
-    memory_B = float(system.device.memory_B)
-    if memory_B >= LARGEST_B:
-        return 16_384, 1024
-    if memory_B >= LARGE_B and "A100" not in system.device.name:
-        return 8192, 1024
-    return 2048, 256
+def _told(said: bool | None, usual: bool) -> bool:
+    return usual if said is None else said
+
+
+def _assumptions(engine: EngineOptions, limits: Limits) -> list[str]:
+    """What the engine was not told and decides by itself, in words."""
+    found = []
+    if limits.max_batched_tokens is None:
+        found.append(f"{engine.max_batched_tokens} tokens a step, as the engine on such a device")
+    if limits.max_sequences is None:
+        found.append(f"{engine.max_sequences} sequences at once, as the engine on such a device")
+    if engine.prompts_alone:
+        found.append("prompts in steps of their own, before answers, as the engine does")
+    if not engine.chunked_prefill and limits.chunked_prefill is None:
+        found.append("prompts that are never cut, as the engine does")
+    if engine.reserve_answer:
+        found.append("requests let in only if their whole answers fit, as the engine does")
+    return found
 
 
 def _speculation(plan: Plan) -> Speculation | None:

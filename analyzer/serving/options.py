@@ -85,6 +85,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Share of the blocks that an admission must leave free."""
     reserve_whole_prompt: bool = True
     """Admit only when the whole prompt would fit, not just its first chunk."""
+    reserve_answer: bool = False
+    """Admit only when prompts and whole answers of all that run would fit: none is thrown out."""
+    prompts_alone: bool = False
+    """Prompts get steps of their own, and go before answers; False: they share steps."""
     speculation: Speculation | None = None
     graphs: Graphs | None = None
     host: Host = Host()
@@ -167,6 +171,8 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 f"router '{self.router}' is not known{nearest(self.router, ROUTERS)}; "
                 f"use {', '.join(ROUTERS)}"
             )
+        if self.disaggregation and self.engine.prompts_alone:
+            raise ConfigError("engine.prompts_alone is not simulated with disaggregation")
         if self.disaggregation and self.disaggregation.prefill_replicas >= self.replicas:
             raise ConfigError(
                 f"replicas={self.replicas} leaves none for decoding beside "

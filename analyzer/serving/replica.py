@@ -87,20 +87,37 @@ class Replica(Scheduler):
         """Begin the next step or run; when it ends, or None if there is nothing to do."""
         if not self.waiting and not self.running:
             return None
-        preempted = self._room_for_decoding()
-        budget = self.options.max_batched_tokens - self.decoding.count * self._queries
+        alone = self.options.prompts_alone
+        budget = self.options.max_batched_tokens
+        preempted = False
+        if not alone:
+            preempted = self._room_for_decoding()
+            budget -= self.decoding.count * self._queries
         chunks: list[tuple[Sequence, int]] = []
         budget, more = self._continue_prefills(budget, chunks)
         late: list[Sequence] = []
         unseen = self._unseen(now_s)
         if not (preempted or more or unseen):
             self._admit(budget, chunks, late, now_s)
+        if alone and chunks:
+            self._hold_up(now_s)
+            self._run = self._timed_run(now_s, chunks, late, single=True, decodes=False)
+            return self._run.ends_s[-1]
+        if alone:
+            preempted = self._room_for_decoding()
         if not chunks and self.decoding.count == 0:
             # All were thrown out: begin again, with every block free.
             return self.plan(now_s) if preempted or more else None
         self.pool.claim(self.decoding.next_blocks())
-        self._run = self._timed_run(now_s, chunks, late, single=preempted or more or unseen)
+        single = preempted or more or unseen or bool(self._held_up)
+        self._run = self._timed_run(now_s, chunks, late, single)
         return self._run.ends_s[-1]
+
+    def _hold_up(self, now_s: float) -> None:
+        """Prompts go first: note since when the sequences that decode have had their last token."""
+        known = sum(self._held_up.values())
+        if self.decoding.count > known:
+            self._held_up[now_s] = self.decoding.count - known
 
     def commit(self) -> Outcome:
         """End the step or run that `plan` began."""
@@ -114,7 +131,10 @@ class Replica(Scheduler):
             self.pool.claim(
                 int(self.decoding.blocks_ahead(steps)[-1]) - self.decoding.next_blocks()
             )
-        finished = list(self.decoding.advance(steps)) if run.load.decode_batch else []
+        finished: list[Sequence] = []
+        if run.load.decode_batch:
+            finished = self.decoding.advance(steps)
+            self._last_answers_s = end_s
         for sequence in finished:
             self._settle(sequence)
             self._drop(sequence, self.decoding.context_of(sequence))
@@ -144,8 +164,9 @@ class Replica(Scheduler):
         chunks: list[tuple[Sequence, int]],
         late: list[Sequence],
         single: bool,
+        decodes: bool = True,
     ) -> _Run:
-        load = self._load(chunks)
+        load = self._load(chunks, decodes)
         if chunks or late or single:
             return _Run(now_s, [now_s + self._timer.step_s(load)], load, chunks, late, True)
         closed = bool(self.waiting) or len(self.running) >= self.options.max_sequences
@@ -168,7 +189,7 @@ class Replica(Scheduler):
             return steps
         return max(int(np.searchsorted(ahead, free, side="right")), 1)
 
-    def _load(self, chunks: list[tuple[Sequence, int]]) -> StepLoad:
+    def _load(self, chunks: list[tuple[Sequence, int]], decodes: bool) -> StepLoad:
         tokens = context = 0
         pairs = 0.0
         for sequence, new in chunks:
@@ -176,7 +197,7 @@ class Replica(Scheduler):
             tokens += new
             context += past + new
             pairs += new * past + new * (new + 1) / 2
-        batch = self.decoding.count
+        batch = self.decoding.count if decodes else 0
         return StepLoad(
             tokens,
             pairs,
@@ -184,7 +205,7 @@ class Replica(Scheduler):
             len(chunks),
             batch,
             batch * self._queries,
-            self.decoding.next_context(),
+            self.decoding.next_context() if decodes else 0,
             self._timer.padding(tokens + batch * self._queries),
         )
 
@@ -213,7 +234,7 @@ class Replica(Scheduler):
             self._drop(sequence, sequence.target)
             finished.append(sequence)
         elif self._prefill_only:
-            del self.running[sequence.spec.number]
+            self._leave(sequence)
             handed_off.append(sequence)
         else:
             self.decoding.join(sequence, sequence.target, sequence.hold.blocks)
@@ -223,13 +244,25 @@ class Replica(Scheduler):
         self.busy_s += end_s - run.start_s
         for sequence in run.late:
             self._meters.gap(run.ends_s[0] - sequence.last_token_s, 1)
+        late = len(run.late)
+        if run.load.decode_batch:
+            late += self._catch_up(run.ends_s[0])
         self._meters.run(
             run.start_s,
             run.ends_s,
             run.load,
-            len(run.late),
+            late,
             self.pool.used,
             len(self.running),
             len(self.waiting),
             self.index,
         )
+
+    def _catch_up(self, end_s: float) -> int:
+        """Count the gaps of sequences that had to wait for prompts; how many those were."""
+        counted = 0
+        for since_s, count in self._held_up.items():
+            self._meters.gap(end_s - since_s, count)
+            counted += count
+        self._held_up.clear()
+        return counted

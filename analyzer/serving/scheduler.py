@@ -2,7 +2,8 @@
 
 Running requests go first: every decoding sequence gets its token(s), then prompts that are partly
 computed, then waiting ones in order of arrival as long as tokens, sequences and KV blocks last. If
-blocks run out, the youngest running request is thrown back and later recomputed.
+blocks run out, the youngest running request is thrown back and later recomputed. Other engines
+differ in what `EngineOptions` names: prompts in steps of their own, places kept for whole answers.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ class Scheduler:
         self._watermark = int(options.watermark * options.kv_blocks)
         self._meters = meters
         self._last_end_s = 0.0
+        self._last_answers_s = 0.0
+        """When the last step ended in which answers grew."""
+        self._held_up: dict[float, int] = {}
+        """Decoding sequences that prompts made wait: by the time of their last token, how many."""
+        self._promised = 0
 
     @property
     def requests(self) -> int:
@@ -40,8 +46,13 @@ class Scheduler:
 
     def accepts(self, sequence: Sequence) -> bool:
         """False for a request that could never be served here."""
-        tokens = sequence.spec.input_tokens + sequence.spec.output_tokens
-        if tokens > self.options.max_model_tokens:
+        options, spec = self.options, sequence.spec
+        tokens = spec.input_tokens + spec.output_tokens
+        if tokens > options.max_model_tokens:
+            return False
+        # What was thrown out comes back as a prompt that holds its answer so far.
+        longest = spec.input_tokens if options.reserve_answer else tokens
+        if not options.chunked_prefill and longest > options.max_batched_tokens:
             return False
         return self.pool.blocks_for(tokens + self._queries) <= self.pool.total
 
@@ -53,12 +64,16 @@ class Scheduler:
             preempted = True
         return preempted
 
+    def _due_blocks(self) -> int:
+        """Blocks that the answers of this very step will take."""
+        return 0 if self.options.prompts_alone else self.decoding.next_blocks()
+
     def _continue_prefills(
         self, budget: int, chunks: list[tuple[Sequence, int]]
     ) -> tuple[int, bool]:
         """Next chunks of prompts that are under way; (tokens left, whether any was preempted)."""
         preempted = False
-        reserved = self.decoding.next_blocks()
+        reserved = self._due_blocks()
         for sequence in tuple(self._prefilling):
             if budget <= 0 or sequence.spec.number not in self.running:
                 continue
@@ -69,8 +84,9 @@ class Scheduler:
                 decoding = self.decoding.count
                 if self._preempt_youngest() is sequence:
                     break
-                budget += (decoding - self.decoding.count) * self._queries
-                reserved = self.decoding.next_blocks()
+                if not self.options.prompts_alone:
+                    budget += (decoding - self.decoding.count) * self._queries
+                reserved = self._due_blocks()
             if sequence.spec.number not in self.running:
                 break
             self.pool.take(sequence.hold, max(wanted, 0))
@@ -116,7 +132,7 @@ class Scheduler:
         first = pool.blocks_for(cached * size + chunk) - cached
         whole = pool.blocks_for(sequence.target) - cached
         wanted = (whole if self.options.reserve_whole_prompt else first) + warm
-        if not self._fits(wanted, bool(chunks)):
+        if not self._fits(wanted, bool(chunks)) or not self._promise(sequence):
             return 0
         if cached:
             pool.adopt(sequence.hold, chain, cached)
@@ -134,27 +150,51 @@ class Scheduler:
         wanted = self.pool.blocks_for(sequence.target + self._queries)
         if budget < self._queries or not self._fits(wanted, others):
             return 0
+        if not self._promise(sequence):
+            return 0
         self.pool.take(sequence.hold, wanted)
         self.decoding.join(sequence, sequence.target, sequence.hold.blocks)
         late.append(sequence)
         return self._queries
 
+    def _promise(self, sequence: Sequence) -> bool:
+        """Set aside what it may take up to its end, if that is asked for and there."""
+        if not self.options.reserve_answer:
+            return True
+        spec = sequence.spec
+        most = self.pool.blocks_for(spec.input_tokens + spec.output_tokens + self._queries)
+        if self._promised + most > self.pool.total:
+            return False
+        self._promised += most
+        sequence.promised = most
+        return True
+
+    def _leave(self, sequence: Sequence) -> None:
+        """It runs here no longer."""
+        del self.running[sequence.spec.number]
+        self._promised -= sequence.promised
+        sequence.promised = 0
+
     def _fits(self, blocks: int, others: bool) -> bool:
-        free = self.pool.available - self.decoding.next_blocks()
+        free = self.pool.available - self._due_blocks()
         spare = self._watermark if others or self.decoding.count else 0
         return blocks + spare <= free
 
     def _preempt_youngest(self) -> Sequence:
         """Throw the youngest running request back into the queue; it will be recomputed."""
-        _, victim = self.running.popitem()
+        victim = self.running[next(reversed(self.running))]
+        self._leave(victim)
         if victim in self._prefilling:
             self._prefilling.remove(victim)
             kept = victim.computed
         else:
             kept = self.decoding.context_of(victim)
             self._settle(victim)
+            if self.decoding.tick > victim.joined_tick:
+                victim.last_token_s = self._last_answers_s
+            if victim.last_token_s in self._held_up:
+                self._held_up[victim.last_token_s] -= 1
             self.decoding.leave(victim)
-            victim.last_token_s = self._last_end_s
         self._release(victim, kept)
         victim.preemptions += 1
         victim.computed = 0
@@ -169,7 +209,7 @@ class Scheduler:
         sequence.hold.private += self.decoding.held_blocks(sequence) - sequence.hold.blocks
 
     def _drop(self, sequence: Sequence, tokens: int) -> None:
-        del self.running[sequence.spec.number]
+        self._leave(sequence)
         self._release(sequence, tokens)
 
     def _release(self, sequence: Sequence, tokens: int) -> None:

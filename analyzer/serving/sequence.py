@@ -59,6 +59,7 @@ class Sequence:
         "last_token_s",
         "preemptions",
         "progress",
+        "promised",
         "queued_s",
         "replica",
         "spec",
@@ -82,6 +83,8 @@ class Sequence:
         self.cached = 0
         self.preemptions = 0
         self.hold = Hold()
+        self.promised = 0
+        """Blocks that it may take up to its end, where those are set aside."""
         self.joined_tick = 0
         self.ticks = 0
         self.progress: NDArray[np.int64] | None = None

@@ -8,7 +8,9 @@ closest comparison. Where definitions differ, our figure is computed by vLLM's d
 from __future__ import annotations
 
 import json
+import math
 import os
+import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -48,8 +50,8 @@ known = AutoTokenizer.from_pretrained(sys.argv[1])
 print(json.dumps([known.decode(ids) for ids in json.load(sys.stdin)]))
 """
 LIMIT_S = 3600.0
-ROUNDS = 3
-"""Ours and theirs take turns, so that a drift of the machine hits both."""
+ROUNDS = 4
+"""Ours and theirs take turns, and so does who begins: a drift of the machine hits both alike."""
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +60,8 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: str
     ours: float
     theirs: float
+    noise: float | None = None
+    """How far the difference may be off by chance: its standard error over the rounds."""
 
     @property
     def difference(self) -> float:
@@ -76,6 +80,7 @@ def compare_with_vllm_bench(
     options: ServeOptions,
     ours: Callable[[Mapping[int, str]], RunSummary],
     tell: Callable[[str], None] = lambda line: None,
+    rounds: int = ROUNDS,
 ) -> Comparison:
     """Run vLLM's tool on the same server and load, in turn with ours, and average the rounds.
 
@@ -89,11 +94,17 @@ def compare_with_vllm_bench(
     python = options.server.python
     arguments = bench_arguments(options)
     texts = prompt_texts(python, tokenizer_of(options), options.load, options.target.vocabulary)
-    rounds = []
-    for number in range(ROUNDS):
-        rounds.append(side_by_side(ours(texts), _bench(python, arguments)))
-        tell(f"round {number + 1} of {ROUNDS} beside vllm bench serve")
-    return Comparison(command=" ".join(arguments), metrics=_mean_of(rounds))
+    found = []
+    for number in range(rounds):
+        if number % 2:
+            theirs = _bench(python, arguments)
+            mine = ours(texts)
+        else:
+            mine = ours(texts)
+            theirs = _bench(python, arguments)
+        found.append(side_by_side(mine, theirs))
+        tell(f"round {number + 1} of {rounds} beside vllm bench serve")
+    return Comparison(command=" ".join(arguments), metrics=mean_of(found))
 
 
 def tokenizer_of(options: ServeOptions) -> str:
@@ -118,8 +129,8 @@ def _bench(python: str, arguments: list[str]) -> dict[str, float]:
     return result
 
 
-def _mean_of(rounds: list[tuple[Shared, ...]]) -> tuple[Shared, ...]:
-    """Each metric's mean over the rounds that have it."""
+def mean_of(rounds: list[tuple[Shared, ...]]) -> tuple[Shared, ...]:
+    """Each metric's mean over the rounds that have it, and how far its difference scatters."""
     gathered: dict[str, list[Shared]] = {}
     for shared in rounds:
         for each in shared:
@@ -129,9 +140,17 @@ def _mean_of(rounds: list[tuple[Shared, ...]]) -> tuple[Shared, ...]:
             name=name,
             ours=sum(each.ours for each in found) / len(found),
             theirs=sum(each.theirs for each in found) / len(found),
+            noise=_standard_error([each.difference for each in found]),
         )
         for name, found in gathered.items()
     )
+
+
+def _standard_error(differences: list[float]) -> float | None:
+    """Of the mean of differences; None of a single one, which tells nothing of chance."""
+    if len(differences) < 2:
+        return None
+    return statistics.stdev(differences) / math.sqrt(len(differences))
 
 
 def bench_arguments(options: ServeOptions) -> list[str]:

@@ -50,7 +50,9 @@ class Generator:
         stop: asyncio.Event | None = None,
         progress: Callable[[Outcome], None] = lambda outcome: None,
         texts: Mapping[int, str] | None = None,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
+        self._heartbeat_s = heartbeat_s
         self._target = target
         self._load = load
         self._progress = progress
@@ -242,10 +244,11 @@ class Generator:
 
     async def _beat(self) -> None:
         """Sleep a little, see how much longer it took."""
+        pause_s = self._heartbeat_s
         while True:
             before = self._loop.time()
-            await asyncio.sleep(HEARTBEAT_S)
-            self._lags.append(max(self._loop.time() - before - HEARTBEAT_S, 0.0))
+            await asyncio.sleep(pause_s)
+            self._lags.append(max(self._loop.time() - before - pause_s, 0.0))
 
     async def _sleep(self, delay_s: float) -> None:
         """Sleep, but not past a stop."""

@@ -94,6 +94,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Folder of the record store; None: nothing is kept."""
     compare: Literal["", "vllm-bench"] = ""
     """'vllm-bench' runs `vllm bench serve` on the same server and load, beside ours."""
+    compare_rounds: int = 4
+    """Times that both tools take their turn."""
     hardware: str = ""
     """Name of the system, for the record."""
     tokenizer: str = ""

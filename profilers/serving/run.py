@@ -13,7 +13,7 @@ import msgspec
 from analyzer.errors import ConfigError, ServerFailed
 from analyzer.workload_arrivals import AllAtOnce, ClosedLoop, Constant, Gamma, Load, Poisson
 from profilers.serving.compare import Comparison, compare_with_vllm_bench
-from profilers.serving.generator import Generator, RunLog, raise_file_limit
+from profilers.serving.generator import HEARTBEAT_S, Generator, RunLog, raise_file_limit
 from profilers.serving.measures import RunSummary, summarise
 from profilers.serving.options import ServeOptions, Sweep
 from profilers.serving.prometheus import Reading, look, watch
@@ -25,6 +25,7 @@ Runner = Callable[[Coroutine[Any, Any, Any]], Any]
 """Runs a coroutine to its end on an event loop; tests put a virtual clock here."""
 WARMUP_SEED = 987_654_321
 MOST_FILES = 65_536
+RARE_HEARTBEAT_S = 0.2
 
 
 class ServeRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,17 +63,20 @@ class Session:
         """Path of the log of a server that was started, while it runs."""
         return self._server.log
 
+    @property
+    def process_group(self) -> int | None:
+        """Of a server that was started; None for one that somebody else runs."""
+        return self._server.process.pid if self._server.process is not None else None
+
     def run(
-        self, load: Load, texts: Mapping[int, str] | None = None, *, scrape: bool = True
+        self, load: Load, texts: Mapping[int, str] | None = None, *, bare: bool = False
     ) -> ServeRun:
         """Run one load; raises ServerFailed if the server died under it.
 
-        `texts` are sent in place of the token ids of the requests of these numbers.
+        `texts` are sent in place of the token ids of the requests of these numbers. A `bare` run
+        leaves out what other generators do not do: reading /metrics, and most heartbeats.
         """
-        options = self.options
-        if not scrape:
-            options = msgspec.structs.replace(options, scrape_s=0.0)
-        run = _one_run(options, load, self._runner, texts)
+        run = _one_run(self.options, load, self._runner, texts, bare)
         self._server.check_alive()
         return run
 
@@ -100,8 +104,9 @@ def run_serve(options: ServeOptions, tell: Tell = lambda line: None) -> ServeRep
             comparison = compare_with_vllm_bench(
                 opened.options,
                 # Reading /metrics takes the server's time, and the other tool does not do it.
-                lambda texts: opened.run(load, texts, scrape=False).summary,
+                lambda texts: opened.run(load, texts, bare=True).summary,
                 tell,
+                options.compare_rounds,
             )
     report = ServeReport(
         facts=facts,
@@ -192,9 +197,14 @@ def _rates(sweep: Sweep) -> Iterator[float]:
 
 
 def _one_run(
-    options: ServeOptions, load: Load, runner: Runner, texts: Mapping[int, str] | None
+    options: ServeOptions,
+    load: Load,
+    runner: Runner,
+    texts: Mapping[int, str] | None,
+    bare: bool,
 ) -> ServeRun:
-    log, readings = measure(options, load, runner, scrape=options.scrape_s > 0, texts=texts)
+    scrape = options.scrape_s > 0 and not bare
+    log, readings = measure(options, load, runner, scrape=scrape, texts=texts, bare=bare)
     open_loop = not isinstance(load.arrivals, ClosedLoop | AllAtOnce) and load.turns is None
     summary = summarise(log, options.slo, open_loop=open_loop)
     return ServeRun(load=load, summary=summary, log=log, server_readings=tuple(readings))
@@ -207,6 +217,7 @@ def measure(
     *,
     scrape: bool,
     texts: Mapping[int, str] | None = None,
+    bare: bool = False,
 ) -> tuple[RunLog, list[Reading]]:
     """Run one load; Ctrl-C ends it and keeps what is known so far."""
 
@@ -221,7 +232,9 @@ def measure(
             page = options.target.url
             start = loop.time()
             watcher = loop.create_task(watch(page, options.scrape_s, start, readings))
-        log = await Generator(options.target, load, stop, texts=texts).run()
+        heartbeat_s = RARE_HEARTBEAT_S if bare else HEARTBEAT_S
+        sender = Generator(options.target, load, stop, texts=texts, heartbeat_s=heartbeat_s)
+        log = await sender.run()
         if watcher is not None:
             watcher.cancel()
             await look(page, start, readings)  # counters as they stand at the end

@@ -54,7 +54,7 @@ def declare(parser: ArgumentParser) -> None:
     how.add_argument("--compare", choices=("vllm-bench",), default="", help="side by side")
     how.add_argument("--tokenizer", default="", metavar="DIR", help="for --compare")
     how.add_argument("--validate", action="store_true", help="calibrate, simulate, show the errors")
-    how.add_argument("--rounds", type=int, default=4, metavar="N", help="of --validate")
+    how.add_argument("--rounds", type=int, default=4, metavar="N", help="of --validate, --compare")
     how.add_argument("--keep", metavar="FILE", help="--validate: keep all that was measured")
     how.add_argument("--kept", metavar="FILE", help="--validate: analyse that again")
     out = parser.add_argument_group("output")
@@ -123,6 +123,7 @@ def serve_options(options: Namespace, folder: Path) -> ServeOptions:
         scrape_s=options.scrape,
         store=options.store,
         compare=options.compare,
+        compare_rounds=options.rounds,
         hardware=options.hardware,
         tokenizer=options.tokenizer,
     )

@@ -74,10 +74,14 @@ def _declare_limits(parser: ArgumentParser) -> None:
     group.add_argument("--max-num-seqs", type=int, metavar="N")
     group.add_argument("--max-model-len", type=int, metavar="TOKENS")
     group.add_argument("--gpu-memory-utilization", type=float, default=0.9, metavar="SHARE")
-    group.add_argument("--no-prefix-caching", action="store_true")
-    group.add_argument("--no-chunked-prefill", action="store_true")
+    group.add_argument("--engine-version", default="", metavar="V",
+                       help="its habits, such as 0.11.0; default: the newest")  # fmt: skip
+    group.add_argument("--prefix-caching", action=BooleanOptionalAction,
+                       help="default: as the engine does")  # fmt: skip
+    group.add_argument("--chunked-prefill", action=BooleanOptionalAction,
+                       help="default: as the engine does")  # fmt: skip
     group.add_argument("--async-scheduling", action=BooleanOptionalAction,
-                       help="plan a step while one runs; default: vLLM does")  # fmt: skip
+                       help="plan a step while one runs; default: as the engine does")  # fmt: skip
     group.add_argument("--request-s", type=float, metavar="S",
                        help="from arrival to the queue; default: as fitted")  # fmt: skip
 
@@ -134,8 +138,9 @@ def _limits(options: Namespace) -> Limits:
         max_sequences=options.max_num_seqs,
         max_model_tokens=options.max_model_len,
         memory_share=share,
-        prefix_caching=not options.no_prefix_caching,
-        chunked_prefill=not options.no_chunked_prefill,
+        engine_version=options.engine_version,
+        prefix_caching=options.prefix_caching,
+        chunked_prefill=options.chunked_prefill,
         asynchronous=options.async_scheduling,
         request_s=options.request_s,
     )

@@ -39,6 +39,8 @@ class SlowEngine:
     watermark: int
     whole: bool
     step_time: object
+    alone: bool = False
+    promise: bool = False
     free: int = 0
     waiting: list[Req] = field(default_factory=list)
     running: list[Req] = field(default_factory=list)
@@ -62,13 +64,19 @@ class SlowEngine:
         return min(left, budget)
 
     def schedule(self, now: float) -> list[tuple[Req, int]]:
+        if not self.alone:
+            # Decoding requests first, then prompts under way (the order only matters when a
+            # per-request limit leaves several prompts half done).
+            order = [r for r in self.running if r.decoding]
+            order += [r for r in self.running if r not in order]
+            return self.fill(order, True, now)
+        plan = self.fill([r for r in self.running if not r.decoding], True, now)
+        return plan or self.fill([r for r in self.running if r.decoding], False, now)
+
+    def fill(self, order: list[Req], admits: bool, now: float) -> list[tuple[Req, int]]:
         budget = self.budget
         plan: list[tuple[Req, int]] = []
         preempted = False
-        # Decoding requests first, then prompts under way (the order only matters when a
-        # per-request limit leaves several prompts half done).
-        order = [r for r in self.running if r.decoding]
-        order += [r for r in self.running if r not in order]
         for req in order:
             if req not in self.running or budget <= 0:
                 continue
@@ -87,11 +95,16 @@ class SlowEngine:
             req.blocks += wanted
             plan.append((req, new))
             budget -= new
-        while not preempted and self.waiting and budget > 0 and len(self.running) < self.seqs:
+        if not admits or preempted:
+            return plan
+        while self.waiting and budget > 0 and len(self.running) < self.seqs:
             req = self.waiting[0]
             new = self.chunk(req.target, budget)
             must = self.need(req.target if self.whole else new)
-            if must + (self.watermark if plan else 0) > self.free:
+            others = plan or any(r.decoding for r in self.running)
+            if must + (self.watermark if others else 0) > self.free:
+                break
+            if self.promise and sum(map(self.most, [*self.running, req])) > self.blocks:
                 break
             self.waiting.pop(0)
             self.running.append(req)
@@ -103,6 +116,9 @@ class SlowEngine:
                 req.admitted = now
         return plan
 
+    def most(self, req: Req) -> int:
+        return self.need(req.prompt + req.output + 1)
+
     def serve(self, requests: list[Req]) -> list[Req]:
         self.free = self.blocks
         coming = sorted(requests, key=lambda r: (r.arrival, r.number))
@@ -113,6 +129,8 @@ class SlowEngine:
             while coming and coming[0].arrival <= now:
                 self.waiting.append(coming.pop(0))
             plan = self.schedule(now)
+            if not plan:
+                plan = self.schedule(now)  # all were thrown out: begin again
             assert plan, "nothing to run"
             assert 0 <= self.free <= self.blocks
             assert self.free + sum(r.blocks for r in self.running) == self.blocks

@@ -21,7 +21,15 @@ from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
 from analyzer.timing.rates import Rates
 from analyzer.workload_arrivals import ClosedLoop, Constant, Fixed, Load, Poisson, Uniform
-from calibration.serving_fit import Knob, Observed, Part, fit_serving, medians_of, simulate_parts
+from calibration.serving_fit import (
+    Knob,
+    Observed,
+    Pace,
+    Part,
+    fit_serving,
+    medians_of,
+    simulate_parts,
+)
 from profilers.serving import ServeOptions, Session, Sweep, Target
 from profilers.serving.run import _loads
 from profilers.serving.server import RunningServer, ServerFacts
@@ -161,11 +169,13 @@ def test_a_slower_machine_is_simulated_and_fitted_as_such() -> None:
             (Poisson(rate_per_s=4.0), 700),
         )
     ]
-    usual, slow = simulate_parts((Part(loads[0]), Part(loads[0], 0.002)), engine, build(TRUTH))
+    paced = Part(loads[0], Pace(slack_s=0.002, prompts=1.5))
+    usual, slow = simulate_parts((Part(loads[0]), paced), engine, build(TRUTH))
     assert slow.tpot.mean == pytest.approx(usual.tpot.mean + 0.002, rel=1e-9)
+    assert slow.ttft.mean == pytest.approx(1.5 * usual.ttft.mean, rel=1e-9)
     runs = []
     for number, load in enumerate(loads):
-        parts = (Part(load), Part(load, 0.001 * number))
+        parts = (Part(load), Part(load, Pace(0.001 * number, 1.0 + 0.2 * number)))
         runs.append(
             Observed(str(number), parts, medians_of(simulate_parts(parts, engine, build(TRUTH))))
         )

@@ -64,6 +64,8 @@ engines = st.fixed_dictionaries(
         "long_prefill_tokens": st.sampled_from([0, 0, 5, 17]),
         "watermark": st.sampled_from([0.0, 0.1]),
         "reserve_whole_prompt": st.booleans(),
+        "reserve_answer": st.sampled_from([False, False, True]),
+        "prompts_alone": st.sampled_from([False, False, True]),
     }
 )
 loads = st.fixed_dictionaries(
@@ -110,6 +112,8 @@ def test_every_request_has_the_times_of_the_plain_engine(engine: dict, load: dic
         watermark=int(engine["watermark"] * most),
         whole=engine["reserve_whole_prompt"],
         step_time=slow_step_s,
+        alone=engine["prompts_alone"],
+        promise=engine["reserve_answer"],
     )
     served = slow.serve(
         [Req(s.number, s.scheduled_s, s.input_tokens, s.output_tokens) for s in specs]
@@ -150,7 +154,7 @@ variants = st.fixed_dictionaries(
 
 def deployment(engine: dict, load: dict, how: dict) -> SimOptions:
     sizes = {**engine, "kv_blocks": engine["kv_blocks"] + 40, "max_batched_tokens": 64}
-    split = how["disaggregated"] and how["replicas"] > 1
+    split = how["disaggregated"] and how["replicas"] > 1 and not sizes["prompts_alone"]
     arrivals = (
         ClosedLoop(concurrency=5) if how["closed"] else Poisson(rate_per_s=load["rate_per_s"])
     )
