@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from analyzer.serving.meters import Meters
 from analyzer.serving.options import SimOptions
+from analyzer.serving.pipeline import PipelinedReplica
 from analyzer.serving.replica import Replica
 from analyzer.serving.routing import POLICIES, Router
 from analyzer.serving.sequence import RequestTimes, Sequence
@@ -185,9 +186,10 @@ class Cluster:
 
 def _replicas(options: SimOptions, timer: StepTimer, meters: Meters) -> list[Replica]:
     split = options.disaggregation
-    built = []
+    built: list[Replica] = []
     for index in range(options.replicas):
         prefills = split is not None and index < split.prefill_replicas
         engine = (split.prefill_engine if split and prefills else None) or options.engine
-        built.append(Replica(engine, timer, index, options.load.seed, meters, prefills))
+        kind = PipelinedReplica if engine.stages > 1 else Replica
+        built.append(kind(engine, timer, index, options.load.seed, meters, prefills))
     return built

@@ -41,6 +41,7 @@ class Decoding:
     def join(self, sequence: Sequence, context: int, held_blocks: int) -> None:
         """Add a sequence whose cache holds `context` tokens; it wants `sequence.left` more."""
         ticks = self._plan(sequence)
+        sequence.home = self
         sequence.joined_tick = self.tick
         sequence.ticks = ticks
         sequence.target = context

@@ -20,7 +20,7 @@ from analyzer.phases import Laid, lay
 from analyzer.plan import Plan
 from analyzer.serving.habits import Habits, habits, version_of
 from analyzer.serving.options import EngineOptions, Host, Speculation
-from analyzer.serving.steps import kv_blocks, step_timer
+from analyzer.serving.steps import kv_blocks, slowest_share, step_timer
 from analyzer.serving.tables import TableTimer
 from analyzer.system import System
 from analyzer.timing.machine import machine
@@ -79,20 +79,28 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
     version = version_of(limits.engine_version)
     usual = habits(settled.engine, version, system.device, longest)
     engine = _engine(laid, system, limits, usual, assumed)
-    timer = step_timer(laid, machine(system), basis.rates, engine)
+    on = machine(system)
+    timer = step_timer(laid, on, basis.rates, engine, usual.graph_tokens)
+    host = _host(limits, basis, usual.asynchronous and settled.pp == 1, assumed)
+    slowest = slowest_share(laid, on, basis.rates) if settled.pp > 1 else 0.0
+    engine = msgspec.structs.replace(
+        engine, host=host, stages=int(settled.pp), slowest_stage=slowest
+    )
+    engines = int(settled.dp * settled.attention_dp)
+    return Deployment(laid, engine, timer, engines, _kv_token_B(laid), tuple(assumed))
+
+
+def _host(limits: Limits, basis: Basis, usual: bool, assumed: list[str]) -> Host:
     request_s = limits.request_s
     if request_s is None:
         request_s = basis.rates.prefill_s
         assumed.append(f"{request_s * 1e3:.3g} ms from a request's arrival to the queue")
     ahead = limits.asynchronous
     if ahead is None:
-        ahead = usual.asynchronous
+        ahead = usual
         if ahead:
             assumed.append("steps scheduled while the one before runs, as the engine does")
-    host = Host(request_s=request_s, overlapped=ahead)
-    engine = msgspec.structs.replace(engine, host=host)
-    engines = int(settled.dp * settled.attention_dp)
-    return Deployment(laid, engine, timer, engines, _kv_token_B(laid), tuple(assumed))
+    return Host(request_s=request_s, overlapped=ahead)
 
 
 def _kv_token_B(laid: Laid) -> float:

@@ -37,11 +37,15 @@ class Habits(NamedTuple):
     """A request is let in only if its whole answer will fit too: nothing is ever thrown out."""
     prefix_caching: bool = True
     watermark: float = 0.0
+    graph_tokens: int = 0
+    """Steps with prompts of no more tokens are replayed like those without."""
 
 
 ASYNC_SINCE: Version = (0, 14)
 WHOLE_PROMPTS_SINCE: Version = (0, 19)
 LARGEST_SINCE: Version = (0, 20)
+GRAPH_TOKENS = 512
+"""vLLM V1 captures mixed steps piece by piece up to so many tokens."""
 
 
 def habits(engine: str, version: Version, device: Device, max_model_tokens: int) -> Habits:
@@ -76,6 +80,7 @@ def _vllm_v1(version: Version, device: Device) -> Habits:
         tokens,
         sequences,
         asynchronous=version >= ASYNC_SINCE,
+        graph_tokens=GRAPH_TOKENS,
         reserve_whole_prompt=version >= WHOLE_PROMPTS_SINCE,
     )
 

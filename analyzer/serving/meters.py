@@ -56,11 +56,24 @@ class Meters:
         replica: int,
     ) -> None:
         """Account for a run of equal steps."""
+        if load.decode_batch:
+            self._gaps_of_run(start_s, ends_s, load.decode_batch, late)
+        self.work(start_s, ends_s, load, blocks, running, waiting, replica)
+
+    def work(
+        self,
+        start_s: float,
+        ends_s: list[float],
+        load: StepLoad,
+        blocks: int,
+        running: int,
+        waiting: int,
+        replica: int,
+    ) -> None:
+        """The same without the gaps between tokens."""
         self.steps += len(ends_s)
         self.most_kv_blocks = max(self.most_kv_blocks, blocks)
         self.timeline.add(start_s, ends_s[-1], (1.0, running, waiting, blocks))
-        if load.decode_batch:
-            self._gaps_of_run(start_s, ends_s, load.decode_batch, late)
         if len(self.kept) < self._keep_steps:
             self._keep(start_s, ends_s, load, blocks, replica)
 

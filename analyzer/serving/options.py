@@ -89,6 +89,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Admit only when prompts and whole answers of all that run would fit: none is thrown out."""
     prompts_alone: bool = False
     """Prompts get steps of their own, and go before answers; False: they share steps."""
+    stages: int = 1
+    """Pipeline stages; as many batches may be under way. Step times are through all of them."""
+    slowest_stage: float = 0.0
+    """Share of a step's time that the slowest stage takes; 0: all take the same."""
     speculation: Speculation | None = None
     graphs: Graphs | None = None
     host: Host = Host()
@@ -100,6 +104,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "max_batched_tokens",
             "max_sequences",
             "max_model_tokens",
+            "stages",
         ):
             _require(getattr(self, name) >= 1, f"engine.{name}", getattr(self, name), "at least 1")
         _require(
@@ -108,6 +113,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             self.long_prefill_tokens,
             "at least 0",
         )
+        share = self.slowest_stage
+        _require(0 <= share <= 1, "engine.slowest_stage", share, "0..1")
+        if self.stages > 1 and self.prompts_alone:
+            raise ConfigError("engine.prompts_alone is not simulated over pipeline stages")
         _require(0 <= self.watermark < 1, "engine.watermark", self.watermark, "0..1, 1 excluded")
         per_sequence = 1 + (self.speculation.tokens if self.speculation else 0)
         if self.max_sequences * per_sequence > self.max_batched_tokens:

@@ -32,6 +32,7 @@ class Scheduler:
         self._queries = 1 + (options.speculation.tokens if options.speculation else 0)
         self._watermark = int(options.watermark * options.kv_blocks)
         self._meters = meters
+        self._rng = rng
         self._last_end_s = 0.0
         self._last_answers_s = 0.0
         """When the last step ended in which answers grew."""
@@ -77,17 +78,20 @@ class Scheduler:
         for sequence in tuple(self._prefilling):
             if budget <= 0 or sequence.spec.number not in self.running:
                 continue
+            if sequence.computed == sequence.target:
+                continue  # all of it is planned, and still under way
             chunk = self._chunk(sequence.target - sequence.computed, budget)
             wanted = self.pool.blocks_for(sequence.computed + chunk) - sequence.hold.blocks
             while wanted + reserved > self.pool.available:
-                preempted = True
                 decoding = self.decoding.count
-                if self._preempt_youngest() is sequence:
+                victim = self._preempt_youngest()
+                preempted = preempted or victim is not None
+                if victim is None or victim is sequence:
                     break
                 if not self.options.prompts_alone:
                     budget += (decoding - self.decoding.count) * self._queries
                 reserved = self._due_blocks()
-            if sequence.spec.number not in self.running:
+            if sequence.spec.number not in self.running or wanted + reserved > self.pool.available:
                 break
             self.pool.take(sequence.hold, max(wanted, 0))
             chunks.append((sequence, chunk))
@@ -180,9 +184,15 @@ class Scheduler:
         spare = self._watermark if others or self.decoding.count else 0
         return blocks + spare <= free
 
-    def _preempt_youngest(self) -> Sequence:
+    def _victim(self) -> Sequence | None:
+        """Who is thrown out next; None if nobody can be now."""
+        return self.running[next(reversed(self.running))]
+
+    def _preempt_youngest(self) -> Sequence | None:
         """Throw the youngest running request back into the queue; it will be recomputed."""
-        victim = self.running[next(reversed(self.running))]
+        victim = self._victim()
+        if victim is None:
+            return None
         self._leave(victim)
         if victim in self._prefilling:
             self._prefilling.remove(victim)

@@ -55,6 +55,7 @@ class Sequence:
         "done",
         "first_token_s",
         "hold",
+        "home",
         "joined_tick",
         "last_token_s",
         "preemptions",
@@ -85,6 +86,8 @@ class Sequence:
         self.hold = Hold()
         self.promised = 0
         """Blocks that it may take up to its end, where those are set aside."""
+        self.home: object = None
+        """The batch of decoding sequences that it joined last."""
         self.joined_tick = 0
         self.ticks = 0
         self.progress: NDArray[np.int64] | None = None

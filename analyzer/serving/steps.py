@@ -6,38 +6,55 @@ is counted and timed exactly like a static one; tables are made once, and the si
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.counting import count
+from analyzer.counting.alike import of_stages
 from analyzer.counting.context import Segment, Step
 from analyzer.counting.footprint import logits_B
-from analyzer.errors import CapacityError, ConfigError
+from analyzer.errors import CapacityError
 from analyzer.memory import memory
 from analyzer.phases import Laid
+from analyzer.plan import stages
 from analyzer.serving.options import EngineOptions
-from analyzer.serving.tables import StepArrays, TableTimer
+from analyzer.serving.tables import Around, StepArrays, TableTimer
 from analyzer.timing.machine import Machine
+from analyzer.timing.phase import issuing
 from analyzer.timing.rates import Rates
-from analyzer.timing.roofline import time_step
+from analyzer.timing.roofline import StepTime, time_step
 from analyzer.workload import Workload
 
 Floats = NDArray[np.float64]
 
 
-def step_timer(laid: Laid, on: Machine, rates: Rates, engine: EngineOptions) -> TableTimer:
+def step_timer(
+    laid: Laid, on: Machine, rates: Rates, engine: EngineOptions, graph_tokens: int = 0
+) -> TableTimer:
     """Tables of one replica's step times, as wide as the engine's limits ask for.
 
-    `laid` is one replica: its tensor and expert parallelism count, `plan.dp` does not (replicas
-    are the simulator's). Raises ConfigError for pipeline parallelism, whose steps overlap.
+    `laid` is one replica: its tensor, expert and pipeline parallelism count, `plan.dp` does not
+    (replicas are the simulator's). The host issues every kernel of steps with prompts that have
+    more than `graph_tokens` tokens; others are replayed.
     """
+    exact = ExactSteps(laid, on, rates, graph_tokens)
     return TableTimer.build(
-        ExactSteps(laid, on, rates),
+        exact.device_s,
+        around=exact.around(),
         max_batch=engine.max_sequences,
         max_tokens=engine.max_batched_tokens,
         max_context=engine.max_model_tokens,
         queries=1 + (engine.speculation.tokens if engine.speculation else 0),
     )
+
+
+def slowest_share(laid: Laid, on: Machine, rates: Rates) -> float:
+    """Share of a step's time that its slowest stage takes: of a prompt of a thousand tokens."""
+    one, none = np.array([1000.0]), np.zeros(1)
+    prompt = StepArrays(one, one * (one + 1.0) / 2.0, one, none, none, none)
+    return max(ExactSteps(laid, on, rates).stage_shares(prompt))
 
 
 def kv_blocks(laid: Laid, memory_B: float, share: float, engine: EngineOptions) -> int:
@@ -67,23 +84,73 @@ def kv_blocks(laid: Laid, memory_B: float, share: float, engine: EngineOptions) 
 
 
 class ExactSteps:
-    """Seconds of steps, each counted and timed operator by operator."""
+    """Seconds of steps, each counted and timed operator by operator, through all pipeline stages."""
 
-    def __init__(self, laid: Laid, on: Machine, rates: Rates) -> None:
-        if laid.plan.pp > 1:
-            raise ConfigError(
-                f"the simulator does not know pipeline parallelism (pp={laid.plan.pp}); "
-                "use tp, or one replica per group of devices"
-            )
+    def __init__(self, laid: Laid, on: Machine, rates: Rates, graph_tokens: int = 0) -> None:
         self._laid = laid
         self._on = on
         self._rates = rates
+        self._graph_tokens = graph_tokens
+        self._cuts = stages(laid.model, laid.plan.pp)
 
     def __call__(self, steps: StepArrays) -> Floats:
         """Seconds of each step; all steps prefill, or all decode, or all do both.
 
         Of data-parallel groups that share experts, the others are taken to do the same meanwhile.
         """
+        tokens = steps.prefill_tokens + steps.decode_tokens
+        prompts = steps.prefill_tokens > 0
+        issued = np.where(prompts & (tokens > self._graph_tokens), *self._floors_s())
+        sequences = steps.decode_batch + prompts
+        host_s = self._rates.step_s + self._rates.sequence_s * sequences
+        return np.asarray(np.maximum(self.device_s(steps), issued) + host_s)
+
+    def device_s(self, steps: StepArrays) -> Floats:
+        """The same without the host: what the devices and their links take."""
+        step, tokens = self._step(steps)
+        stage_s = [timed.device_s for timed in self._timed(step)]
+        total_s = np.add.reduce([np.asarray(each) for each in stage_s])
+        plan, model = self._laid.plan, self._laid.model
+        if plan.pp > 1:
+            hop_B = tokens * model.hidden * self._laid.layout.act_B
+            total_s = total_s + (plan.pp - 1) * self._on.hop_s(hop_B, self._laid.layout.tp)
+        return np.asarray(np.broadcast_to(total_s, tokens.shape), dtype=np.float64)
+
+    def around(self) -> Around:
+        """What the host adds to device times."""
+        prompt_s, usual_s = self._floors_s()
+        rates = self._rates
+        return Around(
+            step_s=float(rates.step_s),
+            sequence_s=float(rates.sequence_s),
+            floor_s=usual_s,
+            prompt_floor_s=prompt_s,
+            graph_tokens=self._graph_tokens,
+        )
+
+    def stage_shares(self, steps: StepArrays) -> list[float]:
+        """What each stage takes of one step's device time."""
+        step, _ = self._step(steps)
+        stage_s = [float(np.max(timed.device_s)) for timed in self._timed(step)]
+        return [each / sum(stage_s) for each in stage_s]
+
+    def _floors_s(self) -> tuple[float, float]:
+        """What the host needs to issue a step: with every kernel by itself, and as usual."""
+        one = np.ones(1)
+        step, _ = self._step(StepArrays(one, one, one, 0 * one, 0 * one, 0 * one))
+        launches = 0.0
+        for table in self._tables(step):
+            parts = getattr(table, "blocks", ()) or (table,)
+            for part in parts:
+                counted = part.columns["launches"] * part.columns["repeat"]
+                launches += float(np.max(part.reduce(counted)))
+        rates = self._rates
+        return (
+            launches * float(issuing(rates).host_launch_s),
+            launches * float(rates.host_launch_s),
+        )
+
+    def _step(self, steps: StepArrays) -> tuple[Step, Floats]:
         groups = float(self._laid.plan.attention_dp)
         segments = []
         prompts = steps.prefill_tokens
@@ -98,7 +165,23 @@ class ExactSteps:
             queries = steps.decode_tokens / batch
             past = np.maximum(steps.decode_context / batch - queries, 0.0)
             segments.append(Segment(batch * groups, queries, past, logits=queries))
-        table = count(self._laid.model, Step(tuple(segments)), self._laid.layout)
-        sequences = batch + (prompts > 0)
-        timed = time_step(table, self._on, self._rates, sequences)
-        return np.asarray(np.broadcast_to(timed.total_s, prompts.shape), dtype=np.float64)
+        return Step(tuple(segments)), prompts + steps.decode_tokens
+
+    def _tables(self, step: Step) -> list[Any]:
+        """The step's operators, by pipeline stage."""
+        last = len(self._cuts) - 1
+
+        def stage(index: int, cut: slice) -> Any:
+            return count(
+                self._laid.model,
+                step,
+                self._laid.layout,
+                cut if last else None,
+                with_embedding=index == 0,
+                with_head=index == last,
+            )
+
+        return list(of_stages(self._laid.model, self._cuts, stage))
+
+    def _timed(self, step: Step) -> list[StepTime]:
+        return [time_step(table, self._on, self._rates) for table in self._tables(step)]

@@ -3,6 +3,7 @@
 A step is taken apart into what depends on the number of its tokens alone (linear layers, overheads)
 and what its prompts' and its decoding sequences' attention adds:
     base(tokens) + prompts(prompt tokens, mean keys per token) + decoding(batch, mean context)
+What the host adds (`Around`) is no table: the step takes no less than issuing it.
 The first is a line, the others grids with bilinear interpolation. That is exact, up to the
 interpolation, for every step time in which attention parts add up and the rest depends on the
 number of tokens only.
@@ -89,13 +90,27 @@ class Line:
         return values[i] + (values[i + 1] - values[i]) * share
 
 
+class Around(NamedTuple):
+    """The host beside the device, in seconds."""
+
+    step_s: float = 0.0
+    sequence_s: float = 0.0
+    """For every sequence that decodes, and once for prompts."""
+    floor_s: float = 0.0
+    """The least that a step takes: issuing it."""
+    prompt_floor_s: float = 0.0
+    """The same of a step with prompts and more than `graph_tokens` tokens."""
+    graph_tokens: int = 0
+
+
 class TableTimer:
     """A StepTimer made of tables; build it with `TableTimer.build`."""
 
-    def __init__(self, base: Line, prompts: Grid, decoding: Grid) -> None:
+    def __init__(self, base: Line, prompts: Grid, decoding: Grid, around: Around) -> None:
         self._base = base
         self._prompts = prompts
         self._decoding = decoding
+        self._around = around
 
     @classmethod
     def build(
@@ -106,8 +121,9 @@ class TableTimer:
         max_tokens: int,
         max_context: int,
         queries: int = 1,
+        around: Around = Around(),
     ) -> TableTimer:
-        """Evaluate `exact` on the grids.
+        """Evaluate `exact` on the grids; `around` comes on top.
 
         `max_batch` sequences decode with `queries` tokens each, a step has at most `max_tokens`,
         a sequence at most `max_context` keys.
@@ -129,23 +145,35 @@ class TableTimer:
             base,
             Grid(tokens, contexts, added.reshape(len(tokens), -1)),
             Grid(batches, contexts, decoded.reshape(len(batches), -1)),
+            around,
         )
 
     def step_time_s(self, load: StepLoad) -> float:
         """Seconds of one step."""
         prompt, batch = load.prefill_tokens, load.decode_batch
-        seconds = self._base.at(prompt + load.decode_tokens + load.padding_tokens)
+        around = self._around
+        tokens = prompt + load.decode_tokens
+        seconds = self._base.at(tokens + load.padding_tokens)
+        floor_s = around.floor_s
+        sequences = batch
         if prompt:
             seconds += self._prompts.at(prompt, load.prefill_pairs / prompt)
+            sequences += 1
+            if tokens > around.graph_tokens:
+                floor_s = around.prompt_floor_s
         if batch:
             seconds += self._decoding.at(batch, load.decode_context / batch)
-        return seconds
+        if seconds < floor_s:
+            seconds = floor_s
+        return seconds + around.step_s + around.sequence_s * sequences
 
     def decode_times_s(self, load: StepLoad, contexts: Floats) -> Floats:
         """Seconds of decoding steps that differ in their context."""
-        batch = load.decode_batch
+        batch, around = load.decode_batch, self._around
         base = self._base.at(load.decode_tokens + load.padding_tokens)
-        return np.asarray(base + self._decoding.along(batch, contexts / batch))
+        device_s = base + self._decoding.along(batch, contexts / batch)
+        host_s = around.step_s + around.sequence_s * batch
+        return np.asarray(np.maximum(device_s, around.floor_s) + host_s)
 
 
 def _require_finite(values: Floats) -> None:

@@ -245,9 +245,3 @@ def test_blocks_are_what_the_weights_leave() -> None:
     assert 16.06e9 < rest_B < 18.5e9
     with pytest.raises(CapacityError, match="raise tp"):
         kv_blocks(lay(load_model("llama-3-70b"), Plan()), 80e9, 0.9, engine)
-
-
-def test_pipelines_are_refused(llama: Callable[[int], ExactSteps]) -> None:
-    model, system = load_model("llama-3-8b"), load_system("H100-SXM")
-    with pytest.raises(ConfigError, match="pipeline"):
-        ExactSteps(lay(model, Plan(pp=2)), machine(system), Rates.default())

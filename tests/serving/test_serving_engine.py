@@ -148,12 +148,15 @@ variants = st.fixed_dictionaries(
         "replicas": st.sampled_from([1, 3]),
         "router": st.sampled_from(["round_robin", "least_loaded", "prefix_aware"]),
         "disaggregated": st.booleans(),
+        "stages": st.sampled_from([1, 1, 2, 3]),
     }
 )
 
 
 def deployment(engine: dict, load: dict, how: dict) -> SimOptions:
     sizes = {**engine, "kv_blocks": engine["kv_blocks"] + 40, "max_batched_tokens": 64}
+    if not sizes["prompts_alone"]:
+        sizes["stages"] = how["stages"]
     split = how["disaggregated"] and how["replicas"] > 1 and not sizes["prompts_alone"]
     arrivals = (
         ClosedLoop(concurrency=5) if how["closed"] else Poisson(rate_per_s=load["rate_per_s"])
@@ -206,8 +209,8 @@ def test_nothing_is_lost_and_nobody_starves(engine: dict, load: dict, how: dict)
     for replica in cluster.replicas:
         assert replica.pool.used == 0
         assert 0 <= replica.pool.warm <= replica.pool.total
-        assert replica.decoding.count == 0
-        assert replica.decoding.context == 0
+        for lane in getattr(replica, "_lanes", [replica.decoding]):
+            assert (lane.count, lane.context) == (0, 0)
     # Little's law: what was in the system, and how long each stayed.
     stayed = sum(each.end_s - each.arrival_s for each in times)
     assert cluster.in_flight_s == pytest.approx(stayed, rel=1e-9, abs=1e-12)
