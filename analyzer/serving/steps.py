@@ -84,7 +84,7 @@ def kv_blocks(laid: Laid, memory_B: float, share: float, engine: EngineOptions) 
 
 
 class ExactSteps:
-    """Seconds of steps, each counted and timed operator by operator, through all pipeline stages."""
+    """Seconds of steps, counted and timed operator by operator, through all pipeline stages."""
 
     def __init__(self, laid: Laid, on: Machine, rates: Rates, graph_tokens: int = 0) -> None:
         self._laid = laid

@@ -103,6 +103,9 @@ class Around(NamedTuple):
     graph_tokens: int = 0
 
 
+NO_HOST = Around()
+
+
 class TableTimer:
     """A StepTimer made of tables; build it with `TableTimer.build`."""
 
@@ -121,7 +124,7 @@ class TableTimer:
         max_tokens: int,
         max_context: int,
         queries: int = 1,
-        around: Around = Around(),
+        around: Around = NO_HOST,
     ) -> TableTimer:
         """Evaluate `exact` on the grids; `around` comes on top.
 

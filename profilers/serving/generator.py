@@ -19,6 +19,7 @@ import msgspec
 
 from analyzer.workload_arrivals import ClosedLoop, Load, RequestSpec, requests
 from profilers.serving.client import Connection, Exchange
+from profilers.serving.file_limit import raise_file_limit
 from profilers.serving.options import Target
 from profilers.serving.outcome import OK, Outcome
 from profilers.serving.prompts import PromptMaker
@@ -283,16 +284,6 @@ def _head(target: Target) -> bytes:
     if target.api_key:
         lines.append(f"Authorization: Bearer {target.api_key}")
     return ("\r\n".join(lines) + "\r\n").encode("ascii")
-
-
-def raise_file_limit(files: int) -> None:
-    """Allow this process as many open files as a run may need, if the system permits."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def generate(target: Target, load: Load) -> RunLog:

@@ -13,7 +13,8 @@ import msgspec
 from analyzer.errors import ConfigError, ServerFailed
 from analyzer.workload_arrivals import AllAtOnce, ClosedLoop, Constant, Gamma, Load, Poisson
 from profilers.serving.compare import Comparison, compare_with_vllm_bench
-from profilers.serving.generator import HEARTBEAT_S, Generator, RunLog, raise_file_limit
+from profilers.serving.file_limit import raise_file_limit
+from profilers.serving.generator import HEARTBEAT_S, Generator, RunLog
 from profilers.serving.measures import RunSummary, summarise
 from profilers.serving.options import ServeOptions, Sweep
 from profilers.serving.prometheus import Reading, look, watch

@@ -10,7 +10,7 @@ import pytest
 from fake_server import FakeServer
 from virtual_time import beside
 
-from analyzer.errors import CalibrationError, CapacityError, ConfigError
+from analyzer.errors import CalibrationError, CapacityError
 from analyzer.models_catalog import load as load_model
 from analyzer.phases import lay
 from analyzer.plan import Plan
