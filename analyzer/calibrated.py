@@ -15,9 +15,9 @@ import msgspec
 
 from analyzer.engines import ENGINES, engine
 from analyzer.errors import ConfigError
+from analyzer.kinship import kin_of, nearest
 from analyzer.priors import Prior
 from analyzer.records_arrival import FIXED_BATCHES
-from analyzer.relatives import leaning, nearest, read_relatives
 from analyzer.strict import decode_toml
 from analyzer.system import Device, System
 from analyzer.systems_catalog import load_system
@@ -196,11 +196,11 @@ def _pooled(asked: str, family: str, vendor: str) -> Calibration | None:
 
 def _leant(pooled: Calibration, device: Device | None, asked: str) -> tuple[Calibration, str]:
     """The stand-in with what the device's relatives say of each rate, and who they are."""
-    known = read_relatives(FOLDER)
-    if device is None or not known:
+    known = kin_of(FOLDER)
+    if device is None or known is None:
         return pooled, ""
-    rates = {prior.name: _as_rate(prior) for prior in leaning(device, asked, known)}
-    near = " and ".join(nearest(device, asked, known)[:2])
+    rates = {prior.name: _as_rate(prior) for prior in known.believe(device, asked)}
+    near = " and ".join(nearest(device, asked, known.relatives)[:2])
     return msgspec.structs.replace(pooled, rates=rates), near
 
 

@@ -1,6 +1,6 @@
 """What is believed of a machine before any measurement of it: a centre and a width per rate.
 
-The generic priors below are wide. Calibration narrows them by measurements; `relatives.py` moves
+The generic priors below are wide. Calibration narrows them by measurements; `kinship.py` moves
 them towards what machines and engines of the same kind were found to do.
 """
 

@@ -16,6 +16,7 @@ from analyzer.systolic_array import SystolicArray
 
 DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
 DEVICE_KINDS = ("gpu", "cpu", "tpu", "npu", "soc")
+MARKETS = ("", "consumer", "workstation", "server", "embedded")
 TOPOLOGIES = ("switch", "full", "ring", "torus2d", "torus3d")
 SOURCE_KINDS = ("datasheet", "published", "measured", "derived", "assumed", "given")
 """vendor's own paper; somebody else's; taken on the machine; computed from other figures; guessed;
@@ -57,6 +58,8 @@ class Device(_Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     vendor: str = ""
     kind: str = "gpu"
+    market: str = ""
+    """One of MARKETS: whom it is sold to, which says what hosts it sits in; "" where unknown."""
     family: str = ""
     """Architecture ("ampere", "cdna3"): uncalibrated devices lean on calibrated ones of theirs."""
     year: int | None = None
@@ -87,6 +90,7 @@ class Device(_Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_known("kind", self.kind, DEVICE_KINDS)
+        _require_known("market", self.market, MARKETS)
         for field in ("peak_flops", "sparse_peak_flops"):
             for dtype in getattr(self, field):
                 _require_known(field, dtype, DTYPES)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.calibrated import POOLED, Calibration, FittedRate
-from analyzer.relatives import Belief, leaning, relative
+from analyzer.kinship import kin
+from analyzer.relatives import Belief, relative
 from analyzer.timing.rates import Rates
 from calibration.collect import Group, Key
 from calibration.export import Z90, digest, rounded
@@ -27,12 +28,11 @@ Array = NDArray[np.float64]
 def unseen_systems(groups: Mapping[Key, Group], alone: Mapping[Key, Fitted]) -> dict[Key, Array]:
     """Each group's rows predicted by rates from other systems only."""
     known = [relative(key, beliefs) for key, beliefs in all_beliefs(alone).items()]
-    predicted = {}
-    for key, group in groups.items():
-        elsewhere = [other for other in known if other.system != key[0]]
-        priors = leaning(group.system.device, key[1], elsewhere)
-        predicted[key] = predict(group.problem, _rates(priors))
-    return predicted
+    without = {name: kin(other for other in known if other.system != name) for name, _ in groups}
+    return {
+        key: predict(group.problem, _rates(without[key[0]].believe(group.system.device, key[1])))
+        for key, group in groups.items()
+    }
 
 
 def all_beliefs(alone: Mapping[Key, Fitted]) -> dict[Key, dict[str, Belief]]:

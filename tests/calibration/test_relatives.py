@@ -11,17 +11,9 @@ import pytest
 from analyzer import calibrated
 from analyzer.basis import calibrated as calibrated_by
 from analyzer.basis import usual
+from analyzer.kinship import OWN, kin, kin_of, leaning, nearest, shared, traits
 from analyzer.priors import GENERIC, Prior
-from analyzer.relatives import (
-    Belief,
-    Relative,
-    distance,
-    leaning,
-    nearest,
-    read_relatives,
-    relative,
-    write_relatives,
-)
+from analyzer.relatives import Belief, Relative, read_relatives, relative, write_relatives
 from analyzer.systems_catalog import load_system
 
 SURE = 0.01
@@ -39,13 +31,52 @@ def mem_eff(system: str, engine: str, *relatives: Relative) -> Prior:
     return next(p for p in leaning(device(system), engine, relatives) if p.name == "mem_eff")
 
 
-@pytest.mark.parametrize("one", ["A40", "L40S", "H20-96GB", "MI355X", "AppleM2Ultra", "Xeon-8380"])
-def test_distance_is_symmetric_and_nothing_to_oneself(one: str) -> None:
-    assert distance(device(one), device(one)) == 0.0
-    for other in ("RTXA6000", "H100-SXM", "T4", "Gaudi2"):
-        there = distance(device(one), device(other))
-        assert there == pytest.approx(distance(device(other), device(one)))
-        assert there > 0.0
+MANY = ["A40", "L40S", "H20-96GB", "MI355X", "AppleM2Ultra", "Xeon-8380", "Gaudi2", "T4"]
+
+
+@pytest.mark.parametrize("name", sorted(GENERIC))
+def test_likeness_is_a_covariance(name: str) -> None:
+    looked = [traits(device(one), ran) for one in MANY for ran in ("llama.cpp", "vllm-v1", "")]
+    spread = shared(looked, looked).covariance(name)
+    np.testing.assert_allclose(spread, spread.T)
+    assert np.linalg.eigvalsh(spread).min() > -1e-9
+
+
+def test_many_like_relatives_are_one_relative_more_than_one() -> None:
+    """Twins say more than one of them, but less than two that have nothing in common would."""
+    one = ran("RTX3090", 0.9)
+    alone = mem_eff("A40", "llama.cpp", one).width
+    twins = mem_eff("A40", "llama.cpp", one, ran("RTX3090Ti", 0.9)).width
+    assert alone / np.sqrt(2) < twins < alone
+
+
+def test_the_mean_is_what_a_gaussian_population_implies() -> None:
+    """Against the textbook's formula for two relatives, written out."""
+    far, near = ran("A100-SXM-80GB", 0.5), ran("RTX3090", 0.9)
+    asked = traits(device("A40"), "llama.cpp")
+    known = [traits(one.device, one.engine) for one in (far, near)]
+    generic = GENERIC["mem_eff"]
+    among = shared(known, known).covariance("mem_eff")
+    among += (OWN + (SURE / generic.width) ** 2) * np.eye(2)
+    off = (np.log([0.5, 0.9]) - generic.centre) / generic.width
+    pull = shared([asked], known).covariance("mem_eff")[0] @ np.linalg.solve(among, off)
+    expected = np.exp(generic.centre + generic.width * pull)
+    assert mem_eff("A40", "llama.cpp", far, near).value == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_that_fits_in_nowhere_speaks_more_quietly() -> None:
+    usual = [ran(name, 0.8) for name in ("RTX3090", "RTX4090", "RTXA6000", "RTX3080Ti")]
+    odd = mem_eff("A40", "llama.cpp", *usual, ran("RTX3070", 0.05)).value
+    calm = mem_eff("A40", "llama.cpp", *usual).value
+    assert 0.6 * calm < odd < calm
+
+
+def test_trends_follow_the_data_sheet() -> None:
+    """More bytes for each processor to keep in flight, or less power per operation: less of the
+    peak, on devices of other makers and engines as well."""
+    seen = [ran("RTX4090", 0.95), ran("A100-SXM-80GB", 0.8), ran("GH200-96GB", 0.5)]
+    thin, fed = (mem_eff(name, "vllm-v1", *seen).value for name in ("MI308X", "MI210"))
+    assert thin < fed
 
 
 def test_the_nearer_relative_has_more_to_say() -> None:
@@ -65,16 +96,16 @@ def test_without_relatives_the_generic_prior_stands() -> None:
     assert mem_eff("A40", "llama.cpp", ignorant).value == pytest.approx(GENERIC["mem_eff"].value)
 
 
-def test_other_engines_speak_only_where_the_very_one_hardly_ran() -> None:
-    other = ran("RTXA6000", 0.4, engine="vllm-v0")
-    alone = mem_eff("A40", "llama.cpp", other).value
-    assert alone < GENERIC["mem_eff"].value
-    both = [ran("RTX3090", 0.9), ran("RTX4090", 0.9)]
-    assert mem_eff("A40", "llama.cpp", other, *both) == mem_eff("A40", "llama.cpp", *both)
+def test_another_engine_says_less_than_the_very_one() -> None:
+    other = mem_eff("A40", "llama.cpp", ran("RTXA6000", 0.4, engine="vllm-v0"))
+    very = mem_eff("A40", "llama.cpp", ran("RTXA6000", 0.4))
+    assert very.value < other.value < GENERIC["mem_eff"].value
+    assert very.width < other.width
 
 
 def test_relatives_survive_the_file(tmp_path: Path) -> None:
     assert read_relatives(tmp_path) == ()
+    assert kin_of(tmp_path) is None
     kept = [ran("RTX3090", 0.9), ran("RTX4090", 0.8, "vllm-v1")]
     write_relatives({(one.system, one.engine): one.beliefs for one in kept}, tmp_path)
     found = read_relatives(tmp_path)
@@ -82,6 +113,11 @@ def test_relatives_survive_the_file(tmp_path: Path) -> None:
         ("RTX3090", "llama.cpp"),
         ("RTX4090", "vllm-v1"),
     ]
+    told = kin_of(tmp_path)
+    assert told is not None
+    assert told.believe(device("A40"), "llama.cpp") == kin(found).believe(
+        device("A40"), "llama.cpp"
+    )
     assert found[0].beliefs["mem_eff"] == pytest.approx(kept[0].beliefs["mem_eff"], rel=1e-4)
 
 

@@ -15,7 +15,18 @@ from analyzer.systems_catalog import CATALOG, fold, load_system, system_aliases,
 FILES = sorted(CATALOG.glob("*.toml"))
 NAMES = system_names()
 TERA, GIGA = 1e12, 1e9
-TEXTS = {"name", "aliases", "note", "base", "vendor", "kind", "family", "unit", "accumulate"}
+TEXTS = {
+    "name",
+    "aliases",
+    "note",
+    "base",
+    "vendor",
+    "kind",
+    "market",
+    "family",
+    "unit",
+    "accumulate",
+}
 TEXTS |= {"topology", "through_host", "multicast"}
 
 # What the corpora of measurements, GenZ and its offspring call their machines.
