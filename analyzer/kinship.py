@@ -264,7 +264,7 @@ def nearest(device: Device, engine_class: str, relatives: Iterable[Relative]) ->
 
 def _closeness(likeness: Shared) -> Array:
     """How alike the devices themselves are: 2 for twins."""
-    return (likeness.maker + likeness.device)[0]
+    return np.asarray((likeness.maker + likeness.device)[0])
 
 
 def _limits(name: str) -> tuple[float, float]:
