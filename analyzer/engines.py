@@ -117,6 +117,7 @@ ENGINES: dict[str, EngineClass] = {
         ),
         _class("sglang", max_sequences=2048.0),
         _class("lmdeploy"),
+        _class("fastertransformer-4", "fastertransformer", queues=False, memory_share=1.0),
         _class("fastertransformer", queues=False, memory_share=1.0),
         _class("megatron-lm", queues=False, memory_share=1.0, graphs=False),
         _class("deepspeed", queues=False, memory_share=1.0, graphs=False),

@@ -95,6 +95,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """0: tokens fall on experts evenly; s: popularity is a power law, rank^-s."""
     routing: Routing | None = None
     """Which experts tokens were seen to visit; in place of a skew."""
+    alike: bool = False
+    """All sequences of a batch are the same text, so that they visit the same experts."""
     absorb_mla: bool = True
     engine: str = ""
     """Which software runs it; decides whose calibration applies. Empty: the best calibrated."""
@@ -154,6 +156,7 @@ def layout(model: Model, plan: Plan) -> Layout:
         quantise_activations=1.0 if narrow else 0.0,
         routing_skew=plan.routing_skew,
         routing=plan.routing,
+        alike=float(plan.alike),
         absorb_mla=plan.absorb_mla,
         fused=plan.fused,
         flash=plan.flash,

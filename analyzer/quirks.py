@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from analyzer.engines import EngineClass
 from analyzer.records import Scenario
 
 Repair = Callable[[Scenario], Scenario]
@@ -72,6 +73,18 @@ _UNWARMED = {("llama_cpp_xiongjiedai", "main")}
 def unwarmed(scenario: Scenario, source: str) -> bool:
     """True where the first token includes what only a program's first run pays."""
     return (source, scenario.variant) in _UNWARMED
+
+
+ONE_TEXT = frozenset(
+    {("llm_inference_bench", "deepspeed-mii"), ("llm_inference_bench", "tensorrt-llm")}
+)
+"""Source and engine's family whose script repeats one word as the prompt of every sequence, which
+then go on alike."""
+
+
+def one_text(engine: EngineClass, source: str) -> bool:
+    """True where the source's script made all sequences of a batch the same."""
+    return (source, engine.family) in ONE_TEXT
 
 
 REPAIRS: dict[str, Repair] = {

@@ -32,6 +32,10 @@ _GENERATIONS: dict[str, tuple[_Generation, ...]] = {
         _Generation("transformers-bnb-0", "2024-11", (0, 45)),
         _Generation("transformers-bnb", "", (0, 0)),
     ),
+    "fastertransformer": (
+        _Generation("fastertransformer-4", "2022-04", (5, 0)),
+        _Generation("fastertransformer", "", (0, 0)),
+    ),
     "tensorrt-llm": (
         _Generation("tensorrt-llm-0", "2025-01", (0, 10)),
         _Generation("tensorrt-llm-0.10", "2025-06", (1, 0)),

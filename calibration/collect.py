@@ -19,7 +19,7 @@ from analyzer.errors import InputError
 from analyzer.memory import capacity
 from analyzer.model import MoE
 from analyzer.predict import grown
-from analyzer.quirks import repaired, unwarmed
+from analyzer.quirks import one_text, repaired, unwarmed
 from analyzer.records import Record, Scenario
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.resolve import Question, question
@@ -90,6 +90,7 @@ def collect(records: Iterable[Record], only: str | None = None) -> Collected:
             _refuse_foreign_cache(asked)
             _refuse_beyond_graphs(asked)
             source = record.provenance.source
+            asked = _as_written(asked, source)
             case = _paced(case_of(asked, observed, source), record)
             case = case._replace(cold=unwarmed(record.scenario, source))
         except InputError as error:
@@ -172,6 +173,13 @@ def _refuse_beyond_graphs(asked: Question) -> None:
             f"longer than the {limit} tokens up to which {asked.engine.name} replays graphs: "
             f"kernels issued one by one, another regime"
         )
+
+
+def _as_written(asked: Question, source: str) -> Question:
+    """The question with what the source's script did to its prompts."""
+    if not one_text(asked.engine, source):
+        return asked
+    return asked._replace(plan=msgspec.structs.replace(asked.plan, alike=True))
 
 
 def case_of(asked: Question, observed: tuple[float, float, float], campaign: str = "") -> Case:

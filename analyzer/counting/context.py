@@ -89,6 +89,8 @@ class Layout(NamedTuple):
     """How weights are widened that are stored in fewer bits than they are multiplied in."""
     quantise_activations: Number = 0.0
     """1 where activations are narrowed before each linear layer (fp8, int8, fp4)."""
+    alike: Number = 0.0
+    """1 where all sequences of a step are the same text, token by token."""
     routing_skew: Number = 0.0
     """0: routed tokens fall on experts uniformly; larger: power-law imbalance."""
     routing: Routing | None = None

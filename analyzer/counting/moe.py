@@ -46,6 +46,9 @@ def moe(work: Work, kind: MoE) -> list[Op]:
     busiest = load(
         kind.experts, kind.top_k, work.all_tokens, layout.ep, layout.routing_skew, layout.routing
     )
+    if possible(layout.alike != 0):
+        one = _of_one_sequence(work, kind)
+        busiest = busiest._replace(distinct=pick(layout.alike != 0, one.distinct, busiest.distinct))
     ops = _enter(work, kind, deal)
     ops.append(_router(work, kind))
     ops.append(_route(work, kind, busiest))
@@ -57,6 +60,12 @@ def moe(work: Work, kind: MoE) -> list[Op]:
     if kind.shared_width:
         ops += feed_forward(work, "moe.shared", kind.shared_width, kind.gated, kind.bias)
     return [*ops, *_leave(work, deal)]
+
+
+def _of_one_sequence(work: Work, kind: MoE) -> Load:
+    """Load where all sequences are the same text: no more experts are touched than by one."""
+    layout, tokens = work.layout, sum(segment.new for segment in work.segments)
+    return load(kind.experts, kind.top_k, tokens, layout.ep, layout.routing_skew, layout.routing)
 
 
 def _deal(work: Work, kind: MoE) -> Deal:

@@ -40,6 +40,16 @@ def test_every_row_of_the_corpus_is_used_or_left_out_with_a_reason() -> None:
     assert all(entry.reason for entry in found.left_out)
 
 
+def test_prompts_that_a_script_made_alike_are_counted_so() -> None:
+    """Mixtral's batches, whose every prompt is one word repeated, visit the experts of one."""
+    found = collect(load_corpus(PERF_DIR, only="A100-SXM-40GB").records)
+    for engine, alike in (("tensorrt-llm-0", True), ("deepspeed-mii", True), ("vllm-v0", False)):
+        cases = found.groups["A100-SXM-40GB", engine].problem.cases
+        batches = {c.workload.batch for c in cases if c.group == "mixtral-8x7b"}
+        assert {c.plan.alike for c in cases} == {alike}
+        assert batches == {1.0, 16.0, 32.0, 64.0}
+
+
 def test_rows_faster_than_light_never_enter() -> None:
     whole = _few()
     fast = with_metrics(whole[0], tpot_s=1e-5)

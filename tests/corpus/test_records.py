@@ -248,6 +248,8 @@ def test_unknown_arrivals_are_refused_with_what_is_known() -> None:
         ("TensorRT-LLM", "0.8.1.post2", "2026", "tensorrt-llm-1"),
         ("HF Accelerate (naive layer PP)", "", "", "accelerate"),
         ("FlexGen (4-bit compression)", "", "", "flexgen"),
+        ("FasterTransformer", "v4.0", "", "fastertransformer-4"),
+        ("FasterTransformer", "v5.x", "", "fastertransformer"),
         ("Megatron-LM inference", "v5.x", "", "megatron-lm"),
         ("My Engine (fast)", "", "", "my-engine"),
         ("", "", "", "unstated"),

@@ -57,6 +57,7 @@ LAYOUTS = made(
     unpacking=st.sampled_from([AS_STORED, IN_KERNEL, *KERNELS["transformers"].values()]),
     quantise_activations=among(0.0, 1.0),
     routing_skew=among(0.0, 0.5),
+    alike=among(0.0, 1.0),
     absorb_mla=among(False, True),
     fused=among(False, True),
     lora_rank=among(0.0, 16.0),

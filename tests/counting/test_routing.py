@@ -31,6 +31,24 @@ def test_uniform_limits() -> None:
     assert load(8, 2, 64.0, 1.0, 0.0).distinct == pytest.approx(8, rel=1e-7)
 
 
+def test_copies_of_one_text_visit_the_experts_of_one() -> None:
+    """Sixteen equal sequences touch what one touches, and compute sixteen times as much there."""
+    step = steps.prefill(16, 3)
+    copies, one, apart = (
+        count(MODELS["experts"], *given)
+        for given in (
+            (step, Layout(alike=1.0)),
+            (steps.prefill(1, 3), Layout()),
+            (step, Layout()),
+        )
+    )
+    up = copies.names.index("moe.up")
+    assert copies.weight_B[up] == pytest.approx(one.weight_B[up])
+    assert copies.weight_B[up] < apart.weight_B[up]
+    assert copies.flops[up] == pytest.approx(16 * one.flops[up])
+    assert copies.flops[up] == apart.flops[up]
+
+
 def test_short_prompts_pay_for_experts() -> None:
     """Three tokens of Mixtral visit experts all the same: nothing is divided down to nothing."""
     table = count(MODELS["experts"], steps.prefill(1, 3), Layout())
