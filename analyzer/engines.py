@@ -59,6 +59,12 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Expert parallelism is a switch: experts lie whole on all ranks, or each is cut over all."""
     cache_copies: float = 0.0
     """Times a step copies the whole cache (transformers' dynamic cache concatenates)."""
+    kernels: float = 1.0
+    """Kernels that it starts where a server with fused ones starts one."""
+    expert_kernels: float = 0.0
+    """Kernels, or host time as for so many, beside the products of a layer's routed experts."""
+    shared_kernels: float = 0.0
+    """Kernels more for attention whose query heads share keys: products by tables of pointers."""
     split_heads: float = 0.0
     """Sequences times query heads up to which its decode kernel splits the keys of a sequence among
     processors; 0: it always may. Beyond, a processor walks a whole context for each query."""
@@ -133,6 +139,9 @@ ENGINES: dict[str, EngineClass] = {
             chunks_overlap=True,
             flash=False,
             gathers_products=True,
+            kernels=2.5,
+            expert_kernels=45.0,
+            shared_kernels=4.0,
         ),
         _class("neuron", queues=False, memory_share=1.0, pads_heads=True),
         _class("openvino"),

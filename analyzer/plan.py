@@ -176,6 +176,9 @@ def _habits(plan: Plan) -> dict[str, Any]:
         "split_heads": kind.split_heads,
         "matrix_ratio": kind.matrix_ratio,
         "gathers_products": kind.gathers_products,
+        "kernels": kind.kernels,
+        "shared_kernels": kind.shared_kernels,
+        "expert_kernels": kind.expert_kernels,
     }
 
 

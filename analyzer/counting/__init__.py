@@ -42,4 +42,6 @@ def count(
     if with_head:
         ops += embedding.leave(work)
         repeats += [1.0] * (len(ops) - len(repeats))
+    if layout.kernels != 1.0:
+        ops = [op._replace(launches=op.launches * layout.kernels) for op in ops]
     return stack(ops, repeats)

@@ -138,6 +138,7 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
         compute=work.layout.attention_compute,
         weight_bits=work.layout.kv_B * 8.0,
         vector_flops=SOFTMAX_FLOPS * heads * pairs,
+        launches=1.0 + pick(ratio > 1.0, work.layout.shared_kernels / work.layout.kernels, 0.0),
     )
 
 

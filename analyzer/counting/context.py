@@ -109,6 +109,12 @@ class Layout(NamedTuple):
     False: every rank gathers all tokens and the partial sums are reduced (vLLM without DeepEP)."""
     cache_copies: Number = 0.0
     """Times that a step copies the whole cache (1: transformers' dynamic cache concatenates)."""
+    kernels: float = 1.0
+    """Kernels that are started for each that a server with fused ones starts."""
+    expert_kernels: float = 0.0
+    """Kernels, or host time as for so many, beside the products of a layer's routed experts."""
+    shared_kernels: float = 0.0
+    """Kernels more for attention whose query heads share keys."""
     gathers_products: bool = False
     """Every product of a layer is gathered in fp32 instead of two sums per layer (llama.cpp)."""
     split_heads: Number = 0.0

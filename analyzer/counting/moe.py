@@ -114,7 +114,8 @@ def _route(work: Work, kind: MoE, busiest: Load) -> Op:
         flops=_SCORE_FLOPS * tokens * kind.experts + 2.0 * busiest.rows * width,
         act_B=tokens * (kind.experts * _SCORE_B + kind.top_k * _PLACE_B)
         + (busiest.rows + tokens) * width * work.act_B,
-        launches=pick(work.fused, _ROUTE_LAUNCHES, _eager_launches(kind)),
+        launches=pick(work.fused, _ROUTE_LAUNCHES, _eager_launches(kind))
+        + work.layout.expert_kernels / work.layout.kernels,
     )
 
 
