@@ -74,3 +74,22 @@ def test_ranks_that_do_not_divide_the_heads_are_padded_only_where_the_engine_doe
 )
 def test_engines_are_known_by_loose_names(written: str, meant: str) -> None:
     assert engine_class(written) == meant
+
+
+def launches(name: str, **habits: float) -> float:
+    layout = Layout(**habits)
+    return float(count(load(name), Step((Segment(1.0, 1.0, 100.0),)), layout).total("launches"))
+
+
+def test_an_engine_of_primitives_starts_more_kernels() -> None:
+    plain = launches("llama-3-8b")
+    assert launches("llama-3-8b", kernels=2.5) == 2.5 * plain
+    both = launches("llama-3-8b", kernels=2.5, shared_kernels=4.0, expert_kernels=45.0)
+    assert both == 2.5 * plain + 4 * 32
+
+
+def test_only_shared_keys_and_routed_experts_take_kernels_of_their_own() -> None:
+    habits = {"kernels": 2.5, "shared_kernels": 4.0, "expert_kernels": 45.0}
+    assert launches("llama-2-7b", **habits) == 2.5 * launches("llama-2-7b")
+    mixtral = launches("mixtral-8x7b", **habits)
+    assert mixtral == pytest.approx(2.5 * launches("mixtral-8x7b") + (4 + 45) * 32)
