@@ -64,7 +64,7 @@ GENERIC: dict[str, Prior] = {
         prior("mem_eff_8", 0.65, 0.35),
         prior("mem_eff_4", 0.75, 0.4),
         prior("kv_eff", 0.6, 0.4),
-        prior("kv_splits", 8.0, 1.5),
+        prior("kv_splits", 4.0, 1.5),
         prior("kv_narrow_eff", 0.7, 0.5),
         prior("mem_wide", 1.0, 0.4),
         prior("kv_wide", 1.0, 1.0),
