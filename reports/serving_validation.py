@@ -6,6 +6,8 @@ with limits that are given, so that they are known; its KV blocks are read back.
 
 from __future__ import annotations
 
+import gzip
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -91,10 +93,28 @@ def analyse_vllm(kept: Kept, tell: Tell) -> Validation:
     return analyse(kept.measured, kept.engine, build, vllm_knobs(), tell)
 
 
+def kept_text(kept: Kept) -> str:
+    """For `read_kept`: times to the microsecond."""
+    return json.dumps(_rounded(msgspec.to_builtins(kept)), separators=(",", ":"))
+
+
+def _rounded(found: Any) -> Any:
+    if isinstance(found, float):
+        return round(found, 6)
+    if isinstance(found, dict):
+        return {name: _rounded(each) for name, each in found.items()}
+    if isinstance(found, list | tuple):
+        return [_rounded(each) for each in found]
+    return found
+
+
 def read_kept(path: str) -> Kept:
-    """What an earlier run kept."""
+    """What an earlier run kept, plain or as .gz."""
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Kept)
+        content = Path(path).read_bytes()
+        if path.endswith(".gz"):
+            content = gzip.decompress(content)
+        return msgspec.json.decode(content, type=Kept)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:

@@ -47,13 +47,8 @@ class Scheduler:
 
     def accepts(self, sequence: Sequence) -> bool:
         """False for a request that could never be served here."""
-        options, spec = self.options, sequence.spec
-        tokens = spec.input_tokens + spec.output_tokens
-        if tokens > options.max_model_tokens:
-            return False
-        # What was thrown out comes back as a prompt that holds its answer so far.
-        longest = spec.input_tokens if options.reserve_answer else tokens
-        if not options.chunked_prefill and longest > options.max_batched_tokens:
+        tokens = sequence.spec.input_tokens + sequence.spec.output_tokens
+        if tokens > self.options.max_model_tokens:
             return False
         return self.pool.blocks_for(tokens + self._queries) <= self.pool.total
 
@@ -130,8 +125,10 @@ class Scheduler:
         chain = sequence.chain
         cached, warm = pool.match(chain, sequence.target - 1) if chain else (0, 0)
         new = sequence.target - cached * size
-        if not self.options.chunked_prefill and new > budget:
-            return 0
+        if not self.options.chunked_prefill:
+            if new > budget and chunks:
+                return 0
+            budget = max(budget, new)  # one that is longer than a step has a step for itself
         chunk = self._chunk(new, budget)
         first = pool.blocks_for(cached * size + chunk) - cached
         whole = pool.blocks_for(sequence.target) - cached

@@ -155,14 +155,13 @@ def _sweep(options: Namespace) -> Sweep | None:
 
 
 def _validate(options: Namespace) -> None:
-    import msgspec
-
     from reports.files import replacing
     from reports.serving_chain import report
     from reports.serving_validation import (
         Asked,
         analyse_vllm,
         document,
+        kept_text,
         measure_vllm,
         passed,
         read_kept,
@@ -185,7 +184,7 @@ def _validate(options: Namespace) -> None:
         kept = measure_vllm(asked, complain)
         if options.keep:
             with replacing(options.keep) as stream:
-                stream.write(msgspec.json.encode(kept).decode())
+                stream.write(kept_text(kept))
     if options.store:
         store_kept(kept, options.store, options.hardware)
     found = analyse_vllm(kept, complain)

@@ -11,7 +11,7 @@ from analyzer.errors import ConfigError
 from analyzer.models_catalog import load as load_model
 from analyzer.phases import lay
 from analyzer.plan import Plan
-from analyzer.serving import EngineOptions, StepLoad
+from analyzer.serving import AffineTimer, EngineOptions, SimOptions, StepLoad, simulate
 from analyzer.serving.deployment import Limits, deploy
 from analyzer.serving.habits import NEWEST, habits, version_of
 from analyzer.serving.steps import ExactSteps, step_timer
@@ -19,6 +19,7 @@ from analyzer.serving.tables import StepArrays
 from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
 from analyzer.timing.rates import Rates
+from analyzer.workload_arrivals import AllAtOnce, Constant, Fixed, Load
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,56 @@ def test_what_was_told_wins_over_habits() -> None:
     assert (engine.max_batched_tokens, engine.max_sequences, engine.kv_blocks) == (4096, 64, 1000)
     assert (engine.prefix_caching, engine.chunked_prefill) == (False, False)
     assert engine.host.overlapped
+
+
+def test_a_prompt_that_is_never_cut_has_a_step_for_itself() -> None:
+    load = Load(
+        arrivals=AllAtOnce(),
+        input_tokens=Fixed(tokens=150),
+        output_tokens=Fixed(tokens=1),
+        requests=3,
+    )
+    times = {}
+    for chunked in (True, False):
+        engine = EngineOptions(
+            kv_blocks=1000, max_batched_tokens=100, max_sequences=8, chunked_prefill=chunked
+        )
+        found = simulate(SimOptions(load=load, engine=engine), AffineTimer(step_s=1.0))
+        times[chunked] = [each.ttft_s for each in found.request_times]
+    assert times[True] == [2.0, 3.0, 5.0]  # 450 tokens in five steps of a hundred
+    assert times[False] == [1.0, 2.0, 3.0]
+
+
+def test_places_kept_for_whole_answers_throw_nobody_out() -> None:
+    load = Load(
+        arrivals=AllAtOnce(),
+        input_tokens=Fixed(tokens=16),
+        output_tokens=Fixed(tokens=49),
+        requests=20,
+    )
+    found = {}
+    for kept in (False, True):
+        engine = EngineOptions(kv_blocks=20, block_tokens=16, reserve_answer=kept)
+        found[kept] = simulate(SimOptions(load=load, engine=engine), AffineTimer(step_s=1.0))
+    assert found[False].preemptions > 0 == found[True].preemptions
+    # Four of five blocks each at a time, five rounds of 49 steps.
+    assert found[True].duration_s == pytest.approx(5 * 49)
+
+
+def test_prompts_alone_make_answers_wait() -> None:
+    load = Load(
+        arrivals=Constant(rate_per_s=0.1),
+        input_tokens=Fixed(tokens=100),
+        output_tokens=Fixed(tokens=15),
+        requests=2,
+    )
+    timer = AffineTimer(step_s=1.0)
+    gaps = {}
+    for alone in (False, True):
+        engine = EngineOptions(kv_blocks=1000, prompts_alone=alone)
+        found = simulate(SimOptions(load=load, engine=engine), timer)
+        gaps[alone] = (found.itl.largest, found.itl.count)
+    assert gaps == {False: (1.0, 28), True: (2.0, 28)}
 
 
 def test_steps_with_prompts_take_no_less_than_issuing_them() -> None:
