@@ -59,6 +59,9 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Expert parallelism is a switch: experts lie whole on all ranks, or each is cut over all."""
     cache_copies: float = 0.0
     """Times a step copies the whole cache (transformers' dynamic cache concatenates)."""
+    own_keys: bool = False
+    """Attention reads keys for each query head, where heads share them as well: transformers makes
+    a copy for each, unless all share one."""
     kernels: float = 1.0
     """Kernels that it starts where a server with fused ones starts one."""
     expert_kernels: float = 0.0
@@ -88,6 +91,7 @@ def _eager(name: str, family: str = "") -> EngineClass:
         memory_share=1.0,
         pipelined=False,
         cache_copies=1.0,
+        own_keys=True,
     )
 
 
@@ -146,7 +150,9 @@ ENGINES: dict[str, EngineClass] = {
         _class("neuron", queues=False, memory_share=1.0, pads_heads=True),
         _class("openvino"),
         _class("autoawq", queues=False, memory_share=1.0, graphs=False, flash=False),
-        _class("autoawq-cpu", queues=False, memory_share=1.0, graphs=False, flash=False),
+        _class(
+            "autoawq-cpu", queues=False, memory_share=1.0, graphs=False, flash=False, own_keys=True
+        ),
         _eager("transformers"),
         _eager("transformers-bnb-0", "transformers"),
         _eager("transformers-bnb", "transformers"),

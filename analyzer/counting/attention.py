@@ -121,6 +121,7 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
     heads = segment.sequences * shape.heads
     flops = 2.0 * heads * pairs * (kind.head_dim + shape.v_dim)
     ratio = shape.heads / shape.kv_heads
+    own = work.layout.own_keys and kind.kv_heads > 1
     lone = both(segment.new <= 1.0, negate(ratio == work.layout.matrix_ratio))
     return Op(
         name=f"{prefix}.core",
@@ -129,12 +130,12 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
         lone_flops=pick(lone, flops, 0.0),
         unsplit_flops=pick(both(lone, _unsplit(work, heads, reach)), flops, 0.0),
         act_B=heads * segment.new * (kind.head_dim + shape.v_dim) * work.act_B,
-        kv_B=per_key * keys_read(segment, reach) * work.layout.kv_B,
+        kv_B=per_key * keys_read(segment, reach) * work.layout.kv_B * (ratio if own else 1.0),
         m=segment.new,
         n=reach,
         k=float(kind.head_dim),
-        groups=segment.sequences * shape.kv_heads,
-        heads_per_group=ratio,
+        groups=segment.sequences * (shape.heads if own else shape.kv_heads),
+        heads_per_group=1.0 if own else ratio,
         compute=work.layout.attention_compute,
         weight_bits=work.layout.kv_B * 8.0,
         vector_flops=SOFTMAX_FLOPS * heads * pairs,

@@ -109,6 +109,8 @@ class Layout(NamedTuple):
     False: every rank gathers all tokens and the partial sums are reduced (vLLM without DeepEP)."""
     cache_copies: Number = 0.0
     """Times that a step copies the whole cache (1: transformers' dynamic cache concatenates)."""
+    own_keys: bool = False
+    """Attention reads keys for each query head, unless all heads share one."""
     kernels: float = 1.0
     """Kernels that are started for each that a server with fused ones starts."""
     expert_kernels: float = 0.0

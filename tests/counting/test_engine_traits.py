@@ -93,3 +93,17 @@ def test_only_shared_keys_and_routed_experts_take_kernels_of_their_own() -> None
     assert launches("llama-2-7b", **habits) == 2.5 * launches("llama-2-7b")
     mixtral = launches("mixtral-8x7b", **habits)
     assert mixtral == pytest.approx(2.5 * launches("mixtral-8x7b") + (4 + 45) * 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "times"), [("llama-2-7b", 1), ("llama-3-8b", 4), ("falcon-7b", 1)]
+)
+def test_keys_are_copied_for_each_head_unless_all_share_one(name: str, times: int) -> None:
+    step = Step((Segment(3.0, 1.0, 100.0),))
+    shared, own = (count(load(name), step, Layout(own_keys=keys)) for keys in (False, True))
+    core = shared.names.index("attention.core")
+    assert own.kv_B[core] == times * shared.kv_B[core]
+    assert own.groups[core] == times * shared.groups[core]
+    heads = shared.groups[core] * shared.heads_per_group[core]
+    assert own.groups[core] * own.heads_per_group[core] == heads
+    assert own.total("flops") == shared.total("flops")
