@@ -37,26 +37,29 @@ def served_of(found: Found, row: int) -> Served:
 
 def manifest(served: Served, launch: Launch) -> str:
     """A Deployment and its Service; of replicas that span nodes, a LeaderWorkerSet."""
-    name = _name(served.model.name)
+    name = manifest_name(served.model.name)
     devices = int(served.plan.tp * served.plan.pp)
     per_node = min(devices, served.system.devices_per_node)
     nodes = math.ceil(devices / per_node)
     port = PORTS[launch.server]
-    body = _container(served, launch, name, per_node, nodes)
+    body = container(served, launch, name, per_node, nodes)
     kind = (
         _several(name, served.plan.dp, nodes, body)
         if nodes > 1
         else _one(name, served.plan.dp, body)
     )
-    return f"{kind}---\n{_service(name, port)}"
+    return f"{kind}---\n{service(name, port)}"
 
 
-def _name(text: str) -> str:
+def manifest_name(text: str) -> str:
     """A name that Kubernetes takes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50] or "model"
 
 
-def _container(served: Served, launch: Launch, name: str, per_node: int, nodes: int) -> str:
+def container(
+    served: Served, launch: Launch, name: str, per_node: int, nodes: int, environment: str = ""
+) -> str:
+    """The pod's one container and its volumes."""
     vendor = served.system.device.vendor.lower()
     resource = RESOURCES.get(vendor, f"{vendor or 'vendor'}.com/accelerator")
     words = [*launch.words]
@@ -68,8 +71,9 @@ def _container(served: Served, launch: Launch, name: str, per_node: int, nodes: 
     port = PORTS[launch.server]
     return (
         f"containers:\n- name: {name}\n  image: {IMAGES[launch.server]}\n  command:\n"
-        f"{_indent(listed, 2)}\n  ports:\n  - containerPort: {port}\n  resources:\n    limits:\n"
-        f"      {resource}: {per_node}\n  volumeMounts:\n  - name: shm\n    mountPath: /dev/shm\n"
+        f"{indented(listed, 2)}\n{environment}  ports:\n  - containerPort: {port}\n"
+        f"  resources:\n    limits:\n      {resource}: {per_node}\n"
+        "  volumeMounts:\n  - name: shm\n    mountPath: /dev/shm\n"
         f"  readinessProbe:\n    httpGet:\n      path: /health\n      port: {port}\n"
         "    periodSeconds: 10\n    failureThreshold: 180\n"
         "volumes:\n- name: shm\n  emptyDir:\n    medium: Memory\n"
@@ -80,7 +84,8 @@ def _quoted(word: str) -> str:
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _indent(text: str, spaces: int) -> str:
+def indented(text: str, spaces: int) -> str:
+    """Every line further in."""
     return "\n".join(f"{' ' * spaces}{line}" if line else line for line in text.splitlines())
 
 
@@ -88,7 +93,7 @@ def _one(name: str, replicas: int, body: str) -> str:
     return (
         f"apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\nspec:\n"
         f"  replicas: {replicas}\n  selector:\n    matchLabels:\n      app: {name}\n  template:\n"
-        f"    metadata:\n      labels:\n        app: {name}\n    spec:\n{_indent(body, 6)}\n"
+        f"    metadata:\n      labels:\n        app: {name}\n    spec:\n{indented(body, 6)}\n"
     )
 
 
@@ -97,20 +102,23 @@ def _several(name: str, replicas: int, nodes: int, body: str) -> str:
         "apiVersion: leaderworkerset.x-k8s.io/v1\nkind: LeaderWorkerSet\nmetadata:\n"
         f"  name: {name}\nspec:\n  replicas: {replicas}\n  leaderWorkerTemplate:\n"
         f"    size: {nodes}\n    workerTemplate:\n      metadata:\n        labels:\n"
-        f"          app: {name}\n      spec:\n{_indent(body, 8)}\n"
+        f"          app: {name}\n      spec:\n{indented(body, 8)}\n"
     )
 
 
-def _service(name: str, port: int) -> str:
+def service(name: str, port: int, app: str = "", headless: bool = False) -> str:
+    """A Service; a headless one gives every pod of a StatefulSet a name of its own."""
+    own, outer = ("  clusterIP: None\n", port) if headless else ("", 80)
     return (
-        f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\nspec:\n  selector:\n"
-        f"    app: {name}\n  ports:\n  - port: 80\n    targetPort: {port}\n"
+        f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\nspec:\n{own}  selector:\n"
+        f"    app: {app or name}\n  ports:\n  - port: {outer}\n    targetPort: {port}\n"
     )
 
 
 def measurement_plan(found: Found, row: int) -> str:
     """Rows as `calibrate --suggest` writes them: the plan at its load, and below it."""
     asked, plan = found.question, found.plan(row)
+    columns = (*COLUMNS, "attention_dp") if plan.attention_dp > 1 else COLUMNS
     rows = []
     batches = {max(round(found.columns.batch[row] * share), 1) for share in POINTS}
     for batch in sorted(batches, reverse=True):
@@ -120,6 +128,7 @@ def measurement_plan(found: Found, row: int) -> str:
             "tp": plan.tp // plan.attention_dp,
             "pp": plan.pp,
             "ep": plan.ep if plan.ep > 1 else "",
+            "attention_dp": plan.attention_dp,
             "model": asked.model.name,
             "engine": plan.engine,
             "weight_precision": plan.weights,
@@ -129,9 +138,9 @@ def measurement_plan(found: Found, row: int) -> str:
             "input_tokens": asked.input_tokens,
             "output_tokens": asked.output_tokens,
         }
-        rows.append({name: known.get(name, "") for name in COLUMNS})
+        rows.append({name: known.get(name, "") for name in columns})
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

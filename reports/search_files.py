@@ -9,6 +9,8 @@ from pathlib import Path
 from analyzer.errors import ConfigError
 from analyzer.search import Found
 from reports.deploy import LAUNCHERS, Launch, launch, server_of
+from reports.deploy_apart import SAME, fits_nodes, pools, scripts
+from reports.deploy_apart import manifest as split_manifest
 from reports.deploy_files import benchmark_line, manifest, measurement_plan, served_of
 from reports.files import replacing
 from reports.search_text import layout
@@ -47,11 +49,30 @@ def write_deployment(found: Found, row: int, folder: str) -> None:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from None
-    if found.columns.prefill[row] >= 0:
-        raise ConfigError(
-            "the best plan has prefill workers of its own, which no launcher here describes; "
-            "search without --disaggregated"
-        )
+    files = _apart(found, row) if found.columns.prefill[row] >= 0 else _together(found, row)
+    for name, text in files.items():
+        with replacing(place / name) as stream:
+            stream.write(text)
+
+
+def _apart(found: Found, row: int) -> dict[str, str]:
+    """Of a plan with prefill servers of their own."""
+    both = pools(found, row)
+    files = scripts(both)
+    notes = [f"{pool.servers} {pool.role} servers: `vllm-{pool.role}.sh`" for pool in both]
+    notes += ["`proxy.sh`: vLLM's example proxy, which clients talk to", SAME]
+    if fits_nodes(both):
+        files["deployment.yaml"] = split_manifest(both)
+        notes.append("`deployment.yaml`: the same on Kubernetes")
+    else:
+        notes.append("no manifest: a server spans nodes; start its ranks by hand")
+    notes.append("what requests wait in queues is not in these figures: measure before you buy")
+    files["README.md"] = _page(found, row, notes)
+    return files
+
+
+def _together(found: Found, row: int) -> dict[str, str]:
+    """Of a plan whose devices read prompts and write answers."""
     served = served_of(found, row)
     chosen = server_of(served.plan)
     launches = [launch(served, server) for server in LAUNCHERS]
@@ -59,14 +80,12 @@ def write_deployment(found: Found, row: int, folder: str) -> None:
     files = {
         "deployment.yaml": manifest(served, own),
         "measure.csv": measurement_plan(found, row),
-        "README.md": _page(found, row, launches, own),
+        "README.md": _page(found, row, _notes(found, row, launches, own)),
     }
     for each in launches:
         files[f"{each.server}.sh"] = _script(each)
         files |= dict(each.files)
-    for name, text in files.items():
-        with replacing(place / name) as stream:
-            stream.write(text)
+    return files
 
 
 def _script(each: Launch) -> str:
@@ -74,7 +93,18 @@ def _script(each: Launch) -> str:
     return f"#!/bin/sh\n{notes}exec {each.line}\n"
 
 
-def _page(found: Found, row: int, launches: list[Launch], own: Launch) -> str:
+def _notes(found: Found, row: int, launches: list[Launch], own: Launch) -> list[str]:
+    """What each file is."""
+    system = shlex.quote(found.system(row).name)
+    return [
+        f"`deployment.yaml`: {own.server} on Kubernetes",
+        *(f"`{each.server}.sh`: {each.server}'s command line" for each in launches),
+        "`measure.csv`: what to measure; fill in ttft_ms, tpot_ms and e2e_ms, then run\n"
+        f"  `plumbline calibrate --system {system} --perf-dir .`",
+    ]
+
+
+def _page(found: Found, row: int, notes: list[str]) -> str:
     one = found.row(row)
     answered = found.answer(row)
     lines = [
@@ -91,11 +121,8 @@ def _page(found: Found, row: int, launches: list[Launch], own: Launch) -> str:
             ends = f"{1e3 * float(held.low):.4g} to {1e3 * float(held.high):.4g} ms"
             lines.append(f"- {title}: {held.level:.0%} of measurements lay in {ends}.")
     lines += [f"- {warning}" for warning in answered.warnings]
-    lines += ["", f"- `deployment.yaml`: {own.server} on Kubernetes"]
-    lines += [f"- `{each.server}.sh`: {each.server}'s command line" for each in launches]
+    lines += ["", *(f"- {note}" for note in notes)]
     lines += [
-        "- `measure.csv`: what to measure; fill in ttft_ms, tpot_ms and e2e_ms, then run",
-        f"  `plumbline calibrate --system {shlex.quote(one.system)} --perf-dir .`",
         "",
         "To measure the point itself:",
         "",

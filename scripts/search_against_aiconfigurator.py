@@ -26,6 +26,7 @@ from aiconfigurator_judge import Judge, OutOfTime
 ISL, OSL, DEVICES = 4000, 500, 8
 BATCHES = (*range(1, 33), *range(34, 65, 2), *range(68, 129, 4), *range(136, 513, 8))
 """Of one group of attention data parallelism."""
+BEYOND = 4
 JUDGED, OFFERED = 3, 12
 """Layouts of ours that its database judges; so many are offered, as it has no data for some."""
 MODELS = (
@@ -183,27 +184,36 @@ def judged(
 
 
 def largest(case: Case, judge: Judge, ranks: dict[str, int]) -> dict[str, Any] | None:
-    """The largest batch that keeps the promise by its database: latencies grow with the batch."""
-    low, high, best = 0, len(BATCHES), None
+    """The most tokens that a batch gives within the promise by its database.
+
+    Latencies grow with the batch, nearly: halving finds the place, and the batches just beyond it
+    are tried as well.
+    """
+    low, high = 0, len(BATCHES)
+    seen: dict[int, dict[str, Any] | None] = {}
     while low < high:
         middle = (low + high) // 2
-        batch = BATCHES[middle]
-        seen = judge.ask(
-            "estimate", model=case.theirs, system=case.their_system, isl=ISL, osl=OSL, ranks=ranks,
-            mixture=case.mixture, batch=batch,
-        )  # fmt: skip
-        late = "problem" in seen or (
-            seen["ttft_ms"] > case.ttft_ms or seen["tpot_ms"] > case.tpot_ms
-        )
-        if late:
-            high = middle
-            continue
-        low = middle + 1
-        many = batch * ranks["attention_dp"]
-        whole_s = (seen["ttft_ms"] + (OSL - 1) * seen["tpot_ms"]) / 1e3
-        rate = many * (OSL - 1) / whole_s / (ranks["tp"] * ranks["pp"])
-        best = {**seen, "batch": many, "tok_s_per_device": rate}
-    return best
+        seen[middle] = estimate(case, judge, ranks, BATCHES[middle])
+        low, high = (low, middle) if seen[middle] is None else (middle + 1, high)
+    for place in range(low, min(low + BEYOND, len(BATCHES))):
+        if place not in seen:
+            seen[place] = estimate(case, judge, ranks, BATCHES[place])
+    kept = [found for found in seen.values() if found is not None]
+    return max(kept, key=lambda found: found["tok_s_per_device"], default=None)
+
+
+def estimate(case: Case, judge: Judge, ranks: dict[str, int], batch: int) -> dict[str, Any] | None:
+    """What its database says of one batch; None where it breaks the promise or knows nothing."""
+    seen = judge.ask(
+        "estimate", model=case.theirs, system=case.their_system, isl=ISL, osl=OSL, ranks=ranks,
+        mixture=case.mixture, batch=batch,
+    )  # fmt: skip
+    if "problem" in seen or seen["ttft_ms"] > case.ttft_ms or seen["tpot_ms"] > case.tpot_ms:
+        return None
+    many = batch * ranks["attention_dp"]
+    whole_s = (seen["ttft_ms"] + (OSL - 1) * seen["tpot_ms"]) / 1e3
+    rate = many * (OSL - 1) / whole_s / (ranks["tp"] * ranks["pp"])
+    return {**seen, "batch": many, "tok_s_per_device": rate}
 
 
 def difference(

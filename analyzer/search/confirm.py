@@ -1,7 +1,9 @@
 """The best plans served by the simulator: what requests see, step by step, before anybody pays.
 
 The search's closed forms know means. The simulator knows who waits for whom: each plan serves its
-own number of requests in flight, and its percentiles are held against the promises.
+own number of requests in flight, and its percentiles are held against the promises. Answers vary in
+length around the question's: requests that are all alike and start together stay in step for ever,
+read their prompts together, and see four to eight times the mean wait for a first token.
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from analyzer.serving import SimOptions, SimResult, simulate
 from analyzer.serving.deployment import Limits, deploy
 from analyzer.serving.timers import StepTimer
 from analyzer.workload import SLO
-from analyzer.workload_arrivals import ClosedLoop, Fixed, Load
+from analyzer.workload_arrivals import ClosedLoop, Fixed, Load, Uniform
 
 MOST_TOKENS = 8192
 """Prompt tokens per step where the plan works off whole prompts."""
-ROUNDS = 4
-"""Requests per request in flight: the first and the last round see a fuller or emptier engine."""
-FEWEST = 64
+ROUNDS, FEW_ROUNDS = 16, 4
+"""Requests per request in flight: the first rounds are still in step, the last see it empty."""
+FEWEST, MANY = 64, 8192
+SPREAD = 0.25
+"""Answers are up to this share shorter or longer, all lengths between as likely."""
 
 
 class Confirmed(NamedTuple):
@@ -60,15 +64,14 @@ def _simulation(found: Found, row: int) -> tuple[SimOptions, StepTimer]:
     question = found.question
     system, basis = question.offers[int(found.columns.offer[row])]
     plan = msgspec.structs.replace(found.plan(row), dp=1)
-    if plan.offload is not None:
-        raise ConfigError("the simulator does not know offloading")
     kind, batch = engine(plan.engine), int(found.columns.batch[row])
+    lengths = _lengths(question.output_tokens)
     drafts = plan.speculation.tokens if plan.speculation else 0
     at_once = min(batch, int(kind.max_sequences))
     limits = Limits(
         max_sequences=at_once,
         max_batched_tokens=max(plan.chunk_tokens or MOST_TOKENS, at_once * (1 + drafts)),
-        max_model_tokens=question.input_tokens + question.output_tokens,
+        max_model_tokens=question.input_tokens + longest(lengths),
         memory_share=kind.memory_share,
         prefix_caching=False,
     )
@@ -76,9 +79,22 @@ def _simulation(found: Found, row: int) -> tuple[SimOptions, StepTimer]:
     load = Load(
         arrivals=ClosedLoop(concurrency=batch),
         input_tokens=Fixed(tokens=question.input_tokens),
-        output_tokens=Fixed(tokens=question.output_tokens),
-        requests=max(ROUNDS * batch, FEWEST),
+        output_tokens=lengths,
+        requests=max(min(ROUNDS * batch, MANY), FEW_ROUNDS * batch, FEWEST),
         seed=row,
     )
     options = SimOptions(load=load, engine=held.engine, replicas=held.replicas, slo=question.slo)
     return options, held.timer
+
+
+def _lengths(tokens: int) -> Fixed | Uniform:
+    """Answers around the question's length."""
+    around = int(SPREAD * tokens)
+    if not around:
+        return Fixed(tokens=tokens)
+    return Uniform(low=tokens - around, high=tokens + around)
+
+
+def longest(lengths: Fixed | Uniform) -> int:
+    """The longest answer."""
+    return lengths.tokens if isinstance(lengths, Fixed) else lengths.high

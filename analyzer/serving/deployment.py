@@ -17,7 +17,7 @@ from analyzer.counting.cache import cache_B
 from analyzer.errors import ConfigError
 from analyzer.model import Model
 from analyzer.phases import Laid, lay
-from analyzer.plan import Plan
+from analyzer.plan import Offload, Plan
 from analyzer.serving.habits import Habits, habits, version_of
 from analyzer.serving.options import EngineOptions, Host, Speculation
 from analyzer.serving.steps import kv_blocks, slowest_share, step_timer
@@ -69,8 +69,11 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
     """
     if plan.speculation is not None and plan.speculation.draft is not None:
         raise ConfigError("the simulator takes drafting to be free; leave the draft model out")
-    if plan.offload is not None:
-        raise ConfigError("the simulator does not know offloading; leave those shares out")
+    if plan.offload is not None and plan.offload != Offload(weights_host=plan.offload.weights_host):
+        raise ConfigError(
+            "of what is offloaded the simulator knows weights in host memory only; leave the other "
+            "shares out"
+        )
     settled = settle(plan, model, basis)
     check_arithmetic(settled, model, system)
     laid = lay(model, settled)

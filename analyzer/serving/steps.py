@@ -108,8 +108,10 @@ class ExactSteps:
     def device_s(self, steps: StepArrays) -> Floats:
         """The same without the host: what the devices and their links take."""
         step, tokens = self._step(steps)
-        stage_s = [timed.device_s for timed in self._timed(step)]
+        tables = self._tables(step)
+        stage_s = [time_step(table, self._on, self._rates).device_s for table in tables]
         total_s = np.add.reduce([np.asarray(each) for each in stage_s])
+        total_s = np.maximum(total_s, self._fetch_s(tables))
         plan, model = self._laid.plan, self._laid.model
         if plan.pp > 1:
             hop_B = tokens * model.hidden * self._laid.layout.act_B
@@ -185,3 +187,15 @@ class ExactSteps:
 
     def _timed(self, step: Step) -> list[StepTime]:
         return [time_step(table, self._on, self._rates) for table in self._tables(step)]
+
+    def _fetch_s(self, tables: list[Any]) -> Any:
+        """Seconds of the host's link for the weights that a step reads of those kept there."""
+        offload = self._laid.plan.offload
+        if offload is None:
+            return 0.0
+        read_B = 0.0
+        for table in tables:
+            for part in getattr(table, "blocks", ()) or (table,):
+                read_B = read_B + part.reduce(part.columns["weight_B"] * part.columns["repeat"])
+        read_B = read_B / self._laid.plan.pp
+        return read_B * offload.weights_host / (self._on.host_Bps * self._rates.host_link_eff)

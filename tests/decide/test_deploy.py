@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from analyzer.systems_catalog import load_system
 from analyzer.workload import SLO
 from calibration.corpus.perf_dir import read_perf_dir
 from reports.deploy import LAUNCHERS, Served, launch
+from reports.deploy_apart import pools
 from reports.deploy_files import manifest, measurement_plan
 from reports.search_files import write_deployment
 from tests.decide.asked import question
@@ -146,3 +148,51 @@ def test_a_deployment_is_a_folder_of_its_own(found: Found, tmp_path: Path) -> No
     page = (tmp_path / "out" / "README.md").read_text()
     assert "uncalibrated" in page
     assert "vllm bench serve" in page
+
+
+@pytest.fixture(scope="module")
+def split() -> tuple[Found, int]:
+    """The best plan whose prefill workers are apart."""
+    found = search(question(slo=SLO(), space=Space(batch=(8, 32), disaggregated=True)))
+    rows = [row for row in found.ranked(found.plans) if found.columns.prefill[row] >= 0]
+    return found, rows[0]
+
+
+def test_apart_both_kinds_of_servers_hand_over_the_cache(split: tuple[Found, int]) -> None:
+    found, row = split
+    one = found.row(row)
+    reading, writing = pools(found, row)
+    assert one.prefill_plan is not None
+    assert reading.servers == one.prefill_workers * one.replicas
+    assert writing.servers == one.decode_workers * one.replicas
+    for pool, plan, role in (
+        (reading, one.prefill_plan, "kv_producer"),
+        (writing, one.plan, "kv_consumer"),
+    ):
+        words = pool.launch.words
+        transfer = json.loads(words[words.index("--kv-transfer-config") + 1])
+        assert transfer == {"kv_connector": "NixlConnector", "kv_role": role}
+        assert words[words.index("--tensor-parallel-size") + 1] == str(plan.tp)
+
+
+def test_apart_the_proxy_knows_every_server(split: tuple[Found, int], tmp_path: Path) -> None:
+    found, row = split
+    write_deployment(found, row, str(tmp_path))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"vllm-prefill.sh", "vllm-decode.sh", "proxy.sh", "README.md"} <= names
+    documents = list(yaml.safe_load_all((tmp_path / "deployment.yaml").read_text()))
+    sets = {each["metadata"]["name"]: each for each in documents if each["kind"] == "StatefulSet"}
+    services = {each["metadata"]["name"] for each in documents if each["kind"] == "Service"}
+    (proxy,) = (each for each in documents if each["kind"] == "Deployment")
+    told = proxy["spec"]["template"]["spec"]["containers"][0]["command"][-1]
+    for pool in pools(found, row):
+        name = f"llama-3-70b-{pool.role}"
+        spec = sets[name]["spec"]
+        assert spec["replicas"] == pool.servers
+        assert spec["serviceName"] in services
+        for number in range(pool.servers):
+            assert f"{name}-{number}.{name}" in told
+        (container,) = spec["template"]["spec"]["containers"]
+        devices = pool.served.plan.tp * pool.served.plan.pp
+        assert container["resources"]["limits"] == {"nvidia.com/gpu": devices}
+        assert container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"

@@ -151,7 +151,7 @@ def test_people_read_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         (["--rate", "1", "--gpu-memory-utilization", "1.2"], "must lie in (0, 1]"),
         (["--rate", "1", "--replicas", "0"], "at least 1"),
         (["--rate", "1", "--engine-version", "new"], "does not begin with numbers"),
-        (["--rate", "1", "--weights-host", "0.5"], "offloading"),
+        (["--rate", "1", "--kv-host", "0.5"], "weights in host memory only"),
         (["--trace", "/nowhere/trace.csv"], "/nowhere/trace.csv"),
     ],
 )
