@@ -42,16 +42,26 @@ def _format(title: str, name: str, source: str) -> Technology:
 
 
 TECHNOLOGIES: dict[str, Technology] = {
-    "hbm2": _memory("HBM2", 256, 8, "JESD235B: 2 Gb/s × 1,024"),
-    "hbm2e": _memory("HBM2E", 460.8, 16, "JESD235D: 3.6 Gb/s × 1,024"),
-    "hbm3": _memory("HBM3", 819.2, 24, "JESD238: 6.4 Gb/s × 1,024"),
-    "hbm3e": _memory("HBM3E", 1228.8, 36, "vendors: 9.6 Gb/s × 1,024"),
-    "hbm4": _memory("HBM4", 2048, 36, "JESD270-4: 8 Gb/s × 2,048"),
-    "pcie4": _link("PCIe 4.0 ×16", 31.5, "PCI-SIG: 16 GT/s, 128b/130b"),
-    "pcie5": _link("PCIe 5.0 ×16", 63, "PCI-SIG: 32 GT/s, 128b/130b"),
-    "nvlink3": _link("NVLink 3", 300, "NVIDIA A100: 600 GB/s both ways"),
-    "nvlink4": _link("NVLink 4", 450, "NVIDIA H100: 900 GB/s both ways"),
-    "nvlink5": _link("NVLink 5", 900, "NVIDIA B200: 1.8 TB/s both ways"),
+    "hbm2": _memory(
+        "HBM2", 256, 8, "JEDEC JESD235A, January 2016: 2 Gb/s × 1,024, 8 layers of 8 Gb"
+    ),
+    "hbm2e": _memory(
+        "HBM2E", 460.8, 16, "SK hynix, HBM2E, 2020: 3.6 Gb/s × 1,024, 8 layers of 16 Gb"
+    ),
+    "hbm3": _memory(
+        "HBM3", 819.2, 24, "JEDEC JESD238, January 2022: 6.4 Gb/s × 1,024; SK hynix, 12 layers"
+    ),
+    "hbm3e": _memory(
+        "HBM3E", 1228.8, 36, "SK hynix, 26 September 2024: 9.6 Gb/s × 1,024, 12 layers of 24 Gb"
+    ),
+    "hbm4": _memory(
+        "HBM4", 2048, 36, "JEDEC JESD270-4, April 2025: 8 Gb/s × 2,048; 12 layers of 24 Gb"
+    ),
+    "pcie4": _link("PCIe 4.0 ×16", 31.5, "PCI-SIG, PCIe 4.0: 16 GT/s × 16 lanes, 128b/130b"),
+    "pcie5": _link("PCIe 5.0 ×16", 63, "PCI-SIG, PCIe 5.0: 32 GT/s × 16 lanes, 128b/130b"),
+    "nvlink3": _link("NVLink 3", 300, "NVIDIA A100 data sheet: 600 GB/s both ways together"),
+    "nvlink4": _link("NVLink 4", 450, "NVIDIA H100 data sheet: 900 GB/s both ways together"),
+    "nvlink5": _link("NVLink 5", 900, "NVIDIA DGX B200 data sheet: 1.8 TB/s both ways together"),
     "bf16": _format("bf16 weights", "bf16", "16 bits"),
     "fp8": _format("fp8 weights", "fp8", "8 bits"),
     "int4": _format("int4 weights (AWQ)", "int4-awq-g128", "4 bits, groups of 128"),

@@ -262,6 +262,16 @@ def test_the_simulator_serves_the_best_plan() -> None:
     assert math.isclose(seen.result.output_tokens_per_s, row.tok_s, rel_tol=0.1)
 
 
+def test_the_simulator_serves_pipelines() -> None:
+    found = search(question(slo=SLO(), space=Space(pp=(2,), tp=(2,), batch=(8,))))
+    (seen,) = confirm(found, found.ranked(1))
+    assert seen.result is not None, seen.problem
+    assert seen.result.tpot is not None
+    row = found.row(seen.row)
+    assert math.isclose(seen.result.tpot.mean, row.tpot_s, rel_tol=0.1)
+    assert math.isclose(seen.result.output_tokens_per_s, row.tok_s, rel_tol=0.1)
+
+
 def test_the_simulator_fetches_offloaded_weights() -> None:
     """Where the link sets the pace, every step takes what the link takes for the weights."""
     space = Space(batch=(2,), weights_host=(0.0, 1.0))
