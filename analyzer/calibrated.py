@@ -54,7 +54,8 @@ class Band(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     low: float
     high: float
     groups: int
-    """Held-out models behind it; the level is what their number supports."""
+    """Held-out models behind it (systems with engines, where neither was measured); the level is
+    what their number supports."""
     coverage: float
     """Share of held-out rows inside, when each model's band came from the others."""
     seen: bool = False
@@ -191,7 +192,10 @@ def _pooled(asked: str, family: str, vendor: str) -> Calibration | None:
         for name in (asked, *kin):
             if name in known:
                 return _read(system, name)
-    return _read(POOLED, POOLED) if POOLED in _on(POOLED) else None
+    for system in (f"{POOLED}-{vendor}", POOLED):
+        if POOLED in _on(system):
+            return _read(system, POOLED)
+    return None
 
 
 def _leant(pooled: Calibration, device: Device | None, asked: str) -> tuple[Calibration, str]:

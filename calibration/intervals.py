@@ -73,7 +73,11 @@ def needed(own: Residuals, level: float = LEVEL) -> Array:
 
 
 def _band(values: Array, groups: NDArray[np.str_], level: float) -> tuple[float, float]:
-    low, high = weighted_quantiles(values, groups, level)
+    return both_sided(*weighted_quantiles(values, groups, level))
+
+
+def both_sided(low: float, high: float) -> tuple[float, float]:
+    """The same with neither side all too narrow beside the other."""
     floor = max(TINY, ONE_SIDED * max(-low, high))
     return min(low, -floor), max(high, floor)
 

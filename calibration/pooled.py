@@ -1,6 +1,5 @@
-"""Systems that nobody measured: rates of an engine class pooled over the systems that were.
-
-How far to trust them is measured by pretending: each system is predicted from the others alone.
+"""Systems and engines that nobody measured: rates of an engine class pooled over the systems that
+ran it, with bands that say how far such predictions lay from measurements.
 """
 
 from __future__ import annotations
@@ -10,29 +9,37 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.calibrated import POOLED, Calibration, FittedRate
-from analyzer.kinship import kin
-from analyzer.relatives import Belief, relative
-from analyzer.timing.rates import Rates
+from analyzer.calibrated import POOLED, Band, Calibration, FittedRate
+from analyzer.relatives import Belief
 from calibration.collect import Group, Key
 from calibration.export import Z90, digest, rounded
 from calibration.families import LEAST_SYSTEMS, Beliefs, beliefs_of, priors_for, vendor_of
-from calibration.intervals import Residuals, bands, pool, residuals, widening
-from calibration.parameters import GENERIC, LINEAR, Prior, to_rates
-from calibration.problem import METRICS, predict
+from calibration.parameters import GENERIC, LINEAR, Prior
+from calibration.problem import METRICS
 from calibration.rounds import Fitted
+from calibration.strangers import (
+    ENGINE,
+    MAKER,
+    STRANGER,
+    SYSTEM,
+    Unit,
+    band,
+    enough,
+    pretended,
+    relatives_of,
+    units,
+)
 
 Array = NDArray[np.float64]
+Pretended = Mapping[str, Mapping[Key, Array]]
+"""By what is left out, and by group."""
 
 
-def unseen_systems(groups: Mapping[Key, Group], alone: Mapping[Key, Fitted]) -> dict[Key, Array]:
-    """Each group's rows predicted by rates from other systems only."""
-    known = [relative(key, beliefs) for key, beliefs in all_beliefs(alone).items()]
-    without = {name: kin(other for other in known if other.system != name) for name, _ in groups}
-    return {
-        key: predict(group.problem, _rates(without[key[0]].believe(group.system.device, key[1])))
-        for key, group in groups.items()
-    }
+def pretend_unmeasured(
+    groups: Mapping[Key, Group], alone: Mapping[Key, Fitted]
+) -> dict[str, dict[Key, Array]]:
+    """Each group's rows predicted by relatives that have less and less in common with it."""
+    return pretended(groups, relatives_of(groups, all_beliefs(alone)))
 
 
 def all_beliefs(alone: Mapping[Key, Fitted]) -> dict[Key, dict[str, Belief]]:
@@ -44,44 +51,31 @@ def _priors(engine: str, learnt: Beliefs, vendor: str | None) -> list[Prior]:
     return priors_for(GENERIC, (POOLED, engine), learnt, vendor)
 
 
-def _rates(priors: list[Prior]) -> Rates:
-    return to_rates(priors, np.array([entry.centre for entry in priors]), Rates.default())
-
-
 def stand_ins(
     groups: Mapping[Key, Group],
     alone: Mapping[Key, Fitted],
-    unseen: Mapping[Key, Array],
+    pretended: Pretended,
     command: str,
 ) -> list[Calibration]:
-    """One calibration per engine class, and one for engines of which nothing is known."""
+    """One calibration per engine class, one per class and maker, and such for engines of which
+    nothing is known."""
     learnt = all_beliefs(alone)
-    missed = {key: _residuals(group, unseen[key]) for key, group in groups.items()}
-    everyone = {
-        metric: pool([("/".join(key), own[index]) for key, own in missed.items()])
-        for index, metric in enumerate(METRICS)
-    }
-    factors = {metric: widening([own]) for metric, own in everyone.items()}
+    common = _Common(groups, pretended)
     classes = sorted({engine for _, engine in groups})
-    wanted = [*((name, None) for name in (*classes, POOLED)), *_vendor_classes(groups)]
+    wanted: list[tuple[str, str | None]] = [(name, None) for name in (*classes, POOLED)]
     return [
-        _stand_in(name, vendor, groups, learnt, missed, everyone, factors, command)
-        for name, vendor in wanted
+        _stand_in(name, vendor, groups, learnt, common, command)
+        for name, vendor in (*wanted, *_vendor_classes(groups))
     ]
 
 
 def _vendor_classes(groups: Mapping[Key, Group]) -> list[tuple[str, str]]:
-    """Engine classes that at least two systems of one vendor ran."""
+    """Engine classes, and any, that at least two systems of one vendor ran."""
     systems: dict[tuple[str, str], set[str]] = {}
     for system, engine in groups:
-        systems.setdefault((engine, vendor_of(system)), set()).add(system)
+        for name in (engine, POOLED):
+            systems.setdefault((name, vendor_of(system)), set()).add(system)
     return sorted(pair for pair, names in systems.items() if len(names) >= LEAST_SYSTEMS)
-
-
-def _residuals(group: Group, predicted: Array) -> list[Residuals]:
-    """Residuals on an unseen system: the system is the group, whatever models it ran."""
-    problem = group.problem
-    return residuals(predicted, problem.observed, problem.groups)
 
 
 def _stand_in(
@@ -89,28 +83,70 @@ def _stand_in(
     vendor: str | None,
     groups: Mapping[Key, Group],
     learnt: Beliefs,
-    missed: Mapping[Key, list[Residuals]],
-    everyone: Mapping[str, Residuals],
-    factors: Mapping[str, float],
+    common: _Common,
     command: str,
 ) -> Calibration:
     members = [
         key for key in groups if engine in (POOLED, key[1]) and vendor in (None, vendor_of(key[0]))
     ]
-    own = [pool([("/".join(key), missed[key][i]) for key in members]) for i in range(len(METRICS))]
     records = [record for key in members for record in groups[key].records]
     priors = _priors(engine, learnt, vendor)
-    rates = {entry.name: _rate(entry) for entry in priors}
     return Calibration(
         system=POOLED if vendor is None else f"{POOLED}-{vendor}",
         engine=engine,
         rows=len(records),
         models=len({name for key in members for name in groups[key].problem.groups}),
-        rates=rates,
-        bands=bands(own, everyone, factors),
+        rates={entry.name: _rate(entry) for entry in priors},
+        bands=common.bands(engine, vendor, members),
         data_sha256=digest(records),
         command=command,
     )
+
+
+class _Common:
+    """Bands that many stand-ins share, made once."""
+
+    def __init__(self, groups: Mapping[Key, Group], pretended: Pretended) -> None:
+        self.groups, self.pretended = groups, pretended
+        self._made: dict[tuple[str, bool | None, str], Band | None] = {}
+
+    def bands(self, engine: str, vendor: str | None, members: list[Key]) -> tuple[Band, ...]:
+        """From the members themselves where they are many; else from all that were measured under
+        the same kind of load, and where an engine is unknown from all."""
+        unknown = _unknown(engine, vendor)
+        served = 2 * sum(self.groups[key].served for key in members) > len(members)
+        own = {key: self.groups[key] for key in members}
+        mine = units(own, self.pretended[unknown], served)
+        made = []
+        for metric in METRICS:
+            if engine == POOLED:
+                found = self._all(unknown, None, metric)
+            elif enough(mine[metric]):
+                found = band(metric, mine[metric])
+            else:
+                found = self._all(unknown, served, metric)
+                found = found or self._all(unknown, not served, metric)
+            made.append(found)
+        return tuple(found for found in made if found is not None)
+
+    def _all(self, unknown: str, served: bool | None, metric: str) -> Band | None:
+        """Over all groups of one kind of load; None for both kinds."""
+        asked = (unknown, served, metric)
+        if asked not in self._made:
+            loads = (False, True) if served is None else (served,)
+            predicted = self.pretended[unknown]
+            found: list[Unit] = []
+            for load in loads:
+                found += units(self.groups, predicted, load)[metric]
+            self._made[asked] = band(metric, found) if found else None
+        return self._made[asked]
+
+
+def _unknown(engine: str, vendor: str | None) -> str:
+    """What a scenario that takes this stand-in has not got."""
+    if engine == POOLED:
+        return STRANGER if vendor is None else ENGINE
+    return MAKER if vendor is None else SYSTEM
 
 
 def _rate(entry: Prior) -> FittedRate:

@@ -41,6 +41,7 @@ from calibration.rounds import (
     second_round,
     speaks_for_itself,
 )
+from calibration.strangers import SYSTEM
 
 Array = NDArray[np.float64]
 
@@ -56,8 +57,13 @@ class Everything(NamedTuple):
     pooled: dict[str, Residuals]
     """Held-out residuals of all groups by metric."""
     bands: dict[Key, tuple[Band, ...]]
-    unseen: dict[Key, Array]
-    """Predictions of each group from other systems alone."""
+    pretended: dict[str, dict[Key, Array]]
+    """Predictions of each group as if its system, maker or engine had not been measured."""
+
+    @property
+    def unseen(self) -> dict[Key, Array]:
+        """Predictions of each group from other systems alone."""
+        return self.pretended[SYSTEM]
 
 
 class Outcome(NamedTuple):
@@ -84,8 +90,8 @@ def calibrate_all(
     made = _bands_by_load(collected.groups, held_out)
     for key, group in collected.groups.items():
         made[key] += seen_of(group, fitted[key].fit)
-    unseen = pooling.unseen_systems(collected.groups, alone)
-    return Everything(collected, alone, fitted, factors, everyone, made, unseen)
+    pretended = pooling.pretend_unmeasured(collected.groups, alone)
+    return Everything(collected, alone, fitted, factors, everyone, made, pretended)
 
 
 def _interval_basis(
@@ -156,7 +162,7 @@ def outcomes(found: Everything) -> list[Outcome]:
 def write_catalog(found: Everything, folder: Path = FOLDER) -> list[Path]:
     """Write all calibrations, and those that stand in for systems nobody measured."""
     made = [outcome.calibration for outcome in outcomes(found)]
-    made += pooling.stand_ins(found.collected.groups, found.alone, found.unseen, COMMAND)
+    made += pooling.stand_ins(found.collected.groups, found.alone, found.pretended, COMMAND)
     written = [write(entry, folder) for entry in made]
     write_relatives(pooling.all_beliefs(found.alone), folder)
     for stale in set(folder.glob("*__*.toml")) - set(written):

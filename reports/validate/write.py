@@ -31,6 +31,7 @@ from reports.validate.points import points
 from reports.validate.reliability import Curve, bands, curves, reliability
 from reports.validate.serving import serving
 from reports.validate.table import Section
+from reports.validate.unmeasured import unmeasured
 from reports.validate.worst import worst
 
 TITLE = "How far predictions are from what was measured"
@@ -91,6 +92,7 @@ def _sections(
         bakeoff_section(scored, folder),
         reliability(certainty),
         beyond(scored),
+        unmeasured(found),
         Section("parity", "Predicted against measured", PARITY, figures=PARITY_FIGURES),
         worst(scored),
         memory_section(),
