@@ -11,9 +11,11 @@ import numpy as np
 from analyzer import precision
 from analyzer.basis import Basis, Interval
 from analyzer.calibrated import Hull
-from analyzer.engines import EngineClass, engine, generations
+from analyzer.engines import EngineClass, engine, engine_on, generations
 from analyzer.errors import ConfigError
 from analyzer.model import Model
+from analyzer.peaks import Peaks, peaks
+from analyzer.phases import lay
 from analyzer.plan import Plan, layout
 from analyzer.predict import Prediction, predict
 from analyzer.resolve import activation_format, cache_format
@@ -51,6 +53,12 @@ class Answer(NamedTuple):
         asked = _asked(self.plan, self.workload)
         known = was_measured(self.basis, self.plan, self.model.name, self.arrival, asked)
         return self.basis.interval(metric, values, known)
+
+    def peaks(self) -> Peaks:
+        """The peak of memory as the framework, the driver and the engine's log would show it."""
+        device = self.system.device
+        laid, kind = lay(self.model, self.plan), engine_on(self.plan.engine, device)
+        return peaks(laid, self.workload, device.memory_B, self.prediction.memory, kind)
 
     def _by_sources(self, metric: str) -> Interval:
         from analyzer.sources.credit import LEVEL, doubts, factors

@@ -33,7 +33,7 @@ class Room(NamedTuple):
 
 def room(laid: Laid, load: Workload, on: Machine, kind: EngineClass, growth: float) -> Room:
     """Sequences of `load` that one replica can run at once; `growth` as in `memory.capacity`."""
-    fits = capacity(laid, load, on.memory_B * kind.memory_share, growth) / laid.plan.dp
+    fits = capacity(laid, load, on.memory_B * kind.memory_share, growth, kind) / laid.plan.dp
     shape = np.shape(load.input_tokens)
     most = np.maximum(np.floor(np.minimum(fits, kind.max_sequences)), 1.0)
     return Room(np.broadcast_to(most, shape), np.broadcast_to(fits < 1.0, shape))

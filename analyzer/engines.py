@@ -36,6 +36,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the device's memory that the engine uses at most."""
     step_tokens: float = 8192.0
     """Prompt tokens that one step takes at most while requests wait."""
+    splits_prompts: bool = False
+    """A longer prompt is worked off in several steps; False: a step has room for the longest."""
     small_device_B: float = 0.0
     """Memory below which a device gets the two limits that follow (A100s do whatever they have)."""
     small_step_tokens: float = 8192.0
@@ -105,6 +107,7 @@ ENGINES: dict[str, EngineClass] = {
             "vllm-v1",
             "vllm",
             whole_ep=True,
+            splits_prompts=True,
             max_sequences=1024.0,
             small_device_B=70 * 2.0**30,
             small_step_tokens=2048.0,
@@ -125,7 +128,7 @@ ENGINES: dict[str, EngineClass] = {
             max_sequences=2048.0,
             reserves=1.0,
         ),
-        _class("sglang", max_sequences=2048.0),
+        _class("sglang", max_sequences=2048.0, splits_prompts=True),
         _class("lmdeploy"),
         _class("fastertransformer-4", "fastertransformer", queues=False, memory_share=1.0),
         _class("fastertransformer", queues=False, memory_share=1.0),

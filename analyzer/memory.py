@@ -2,117 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.counting import steps
-from analyzer.counting.alike import of_stages
-from analyzer.counting.cache import cache_B
 from analyzer.counting.footprint import activations_B, logits_B, weights_B
+from analyzer.engines import EngineClass, engine
+from analyzer.holdings import holding
+from analyzer.memory_parts import (
+    RESERVE_B,
+    WORKSPACE_B,
+    Memory,
+    Stage,
+    cache_of,
+    on_device,
+    pipeline,
+)
+from analyzer.moments import moments
 from analyzer.phases import Laid
-from analyzer.plan import stages
+from analyzer.pools import sequences_in, step_tokens
 from analyzer.workload import Workload
 
 Array = NDArray[np.float64]
 
-WORKSPACE_B = 8.125 * 2**20
-"""What a matrix-multiplication library sets aside (cuBLAS on Ampere: 8 MiB and 128 KiB)."""
-RESERVE_B = 0.5e9
-"""What a GPU's driver context and runtime take before the first tensor."""
 
-
-class Memory(NamedTuple):
-    """Bytes on the fullest device, shape (*scenarios)."""
-
-    weights_B: Any
-    kv_B: Any
-    state_B: Any
-    activations_B: Any
-    logits_B: Any
-    workspace_B: Any
-    reserve_B: Any
-
-    @property
-    def allocated_B(self) -> Any:
-        """What the framework's allocator holds at its peak."""
-        return sum(self[:-1])
-
-    @property
-    def total_B(self) -> Any:
-        """All of it, the driver's share included."""
-        return sum(self)
-
-
-def memory(laid: Laid, load: Workload, logits_everywhere: bool = False) -> Memory:
-    """Peak memory per device with the whole batch resident.
-
-    `logits_everywhere`: the engine keeps logits of every prompt position, not of the last alone.
-    """
-    cuts = stages(laid.model, laid.plan.pp)
-    last = len(cuts) - 1
-
-    def stage(index: int, cut: slice) -> Memory:
-        return _stage(laid, load, cut, index == 0, index == last, logits_everywhere)
-
+def memory(laid: Laid, load: Workload) -> Memory:
+    """Peak memory of the fullest device with the whole batch resident."""
     # The fullest is the same whether like stages are asked once or each.
-    per_stage = {id(held): held for held in of_stages(laid.model, cuts, stage)}
-    return _fullest(list(per_stage.values()))
+    return _fullest([held for stage in pipeline(laid) for held in _moments(stage, load)])
 
 
 def footprint_B(laid: Laid, load: Workload) -> Any:
-    """What the framework's allocators hold at their peak, on all devices together."""
-    cuts = stages(laid.model, laid.plan.pp)
-    last = len(cuts) - 1
-    held = [
-        _stage(laid, load, cut, index == 0, index == last, False).allocated_B
-        for index, cut in enumerate(cuts)
-    ]
-    return sum(held) * laid.plan.tp * laid.plan.dp
+    """What the framework's allocators hold at their peaks, on all devices together."""
+    per_stage = [_fullest(_moments(stage, load)) for stage in pipeline(laid, alike=False)]
+    shared = sum(held.weights_B + held.kv_B + held.state_B for held in per_stage)
+    rest = sum(held.allocated_B for held in per_stage) - shared
+    # Where every product is gathered, one device of a stage does all but the products.
+    doing = 1 if engine(laid.plan.engine).gathers_products else laid.plan.tp
+    return (shared * laid.plan.tp + rest * doing) * laid.plan.dp
 
 
-def _stage(
-    laid: Laid, load: Workload, cut: slice, first: bool, last: bool, everywhere: bool
-) -> Memory:
-    sequences = load.batch / laid.plan.dp / laid.plan.attention_dp
+def _moments(stage: Stage, load: Workload) -> list[Memory]:
+    plan = stage.laid.plan
+    held = holding(plan.engine, plan.holding)
+    if not held.staged:
+        return [_all_at_once(stage, load)]
+    found = moments(stage, load, held, WORKSPACE_B)
+    return [moment._replace(reserve_B=RESERVE_B) for moment in found]
+
+
+def _all_at_once(stage: Stage, load: Workload) -> Memory:
+    """A server reads some requests while it answers others: everything exists together."""
+    laid, cut = stage.laid, stage.layers
     whole = load.batch / laid.plan.dp
-    context = load.input_tokens + load.output_tokens
-    held = cache_B(laid.model, laid.layout, context, cut)
-    prompt = cache_B(laid.model, laid.layout, load.input_tokens, cut)
-    beams = np.asarray(load.beams, dtype=np.float64)
-    kv = sequences * (beams * held.kv_B - (beams - 1.0) * prompt.kv_B)
+    sequences = whole / laid.plan.attention_dp
+    kept = cache_of(stage, load, load.input_tokens + load.output_tokens)
     tokens = load.input_tokens - load.cached_tokens
-    if laid.plan.chunk_tokens is not None:
-        tokens = np.minimum(tokens, laid.plan.chunk_tokens / whole)
+    kind = engine(laid.plan.engine)
+    if kind.queues or laid.plan.chunk_tokens is not None:
+        tokens = np.minimum(tokens, step_tokens(laid, tokens, kind) / whole)
     step = steps.prefill(whole, tokens, load.cached_tokens)
-    rows = step._replace(segments=(step.segments[0]._replace(logits=tokens),))
-    logits = logits_B(laid.model, rows if everywhere else step, laid.layout) if last else 0.0
-    whole_B = weights_B(laid.model, laid.layout, cut, first, last)
-    weights_here, kv_here = _on_device(laid, cut)
+    whole_B = weights_B(laid.model, laid.layout, cut, stage.first, stage.last)
     return Memory(
-        weights_B=whole_B * weights_here,
-        kv_B=kv * kv_here,
-        state_B=sequences * beams * held.state_B,
+        weights_B=whole_B * on_device(stage)[0],
+        kv_B=sequences * kept.kv_B,
+        state_B=sequences * kept.state_B,
         activations_B=activations_B(laid.model, step, laid.layout, cut),
-        logits_B=logits,
+        logits_B=logits_B(laid.model, step, laid.layout) if stage.last else 0.0,
+        copies_B=0.0,
         workspace_B=WORKSPACE_B,
         reserve_B=RESERVE_B,
     )
-
-
-LAYERS_IN_FLIGHT = 2
-"""Of what lies beside the device: one layer's part is used while the next one's comes in."""
-
-
-def _on_device(laid: Laid, cut: slice) -> tuple[float, float]:
-    """Shares of a stage's weights and cache that take room on the device."""
-    offload = laid.plan.offload
-    if offload is None:
-        return 1.0, 1.0
-    staged = min(LAYERS_IN_FLIGHT / len(laid.model.layers[cut]), 1.0)
-    weights, kv = (1.0 - away * (1.0 - staged) for away in (offload.weights_away, offload.kv_away))
-    return weights, kv
 
 
 def _fullest(per_stage: list[Memory]) -> Memory:
@@ -127,23 +89,47 @@ def _fullest(per_stage: list[Memory]) -> Memory:
     return Memory(*(np.take_along_axis(column, fullest, axis=0)[0] for column in columns))
 
 
-def capacity(laid: Laid, load: Workload, memory_B: Any, growth: float = 1.0) -> Any:
-    """Sequences whose cache fits beside the weights, over all replicas; may be below one.
+def capacity(
+    laid: Laid, load: Workload, memory_B: Any, growth: float = 1.0, kind: EngineClass | None = None
+) -> Any:
+    """Sequences that fit, over all replicas; may be below one.
 
     `growth` is the share of the output whose cache counts: 1 for sequences at their longest, 0.5
-    for sequences that started at different times.
+    for sequences that started at different times. `kind`: the engine with the limits that it has
+    on such a device, where those differ from its usual ones.
     """
     import msgspec
 
-    one = msgspec.structs.replace(
-        load,
-        batch=laid.plan.dp * laid.plan.attention_dp * 1.0,
-        output_tokens=load.output_tokens * growth,
+    kind = kind or engine(laid.plan.engine)
+    groups = laid.plan.dp * laid.plan.attention_dp * 1.0
+    changed = {"output_tokens": load.output_tokens * growth}
+    one = msgspec.structs.replace(load, batch=groups, **changed)
+    if kind.queues:
+        return sequences_in(laid, one, memory_B, kind) * groups
+    few, many = (
+        msgspec.structs.replace(load, batch=groups * times, **changed)
+        for times in (_MANY, 2 * _MANY)
     )
-    used = memory(laid, one)
-    per_sequence = used.kv_B + used.state_B
-    free = memory_B - (used.total_B - per_sequence)
-    sequences = np.where(
-        per_sequence > 0, free / np.where(per_sequence > 0, per_sequence, 1.0), np.inf
-    )
-    return np.maximum(sequences, 0.0) * laid.plan.dp * laid.plan.attention_dp
+    room = [
+        _affine(*pair, memory_B) for pair in zip(_all(laid, few), _all(laid, many), strict=True)
+    ]
+    shape = np.broadcast_shapes(*(np.shape(most) for most in room))
+    return np.min([np.broadcast_to(most, shape) for most in room], axis=0) * groups
+
+
+_MANY = 512.0
+"""Sequences per replica beyond which every moment grows by the same per sequence."""
+
+
+def _all(laid: Laid, load: Workload) -> list[Any]:
+    """Bytes at every moment of every stage."""
+    return [held.total_B for stage in pipeline(laid) for held in _moments(stage, load)]
+
+
+def _affine(few_B: Any, many_B: Any, memory_B: Any) -> Any:
+    """Sequences at which a moment fills the memory, from what it takes at two numbers of them."""
+    each_B = (many_B - few_B) / _MANY
+    free_B = memory_B - (few_B - each_B * _MANY)
+    grows = each_B > 0
+    most = np.where(grows, free_B / np.where(grows, each_B, 1.0), np.where(free_B < 0, 0.0, np.inf))
+    return np.maximum(most, 0.0)

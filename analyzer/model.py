@@ -244,6 +244,8 @@ class Model(Kind, frozen=True, kw_only=True):
     layers: tuple[Layer, ...]
     tied_embeddings: bool = False
     max_context: int | None = None
+    positions: int | None = None
+    """Positions that tables are made for, where not `max_context`."""
     embedding_dim: int | None = None
     """Width of the embedding where it differs from `hidden` (OPT-350M)."""
     learned_positions: int = 0

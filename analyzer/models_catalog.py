@@ -64,6 +64,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Repository that publishes the model."""
     source: str
     """Where the figures come from."""
+    chat_positions: int | None = None
+    """`max_position_embeddings` of the chat model, where it differs from the base model's."""
     config: dict[str, Any]
     """Keys of the released `config.json` that shape the model."""
     aliases: tuple[str, ...] = ()
@@ -86,7 +88,7 @@ def load(source: Mapping[str, object] | str | os.PathLike[str]) -> Model:
         return from_config(*_read_file(path))
     found = resolve(text)
     if found is not None:
-        return _named(*found)
+        return _named(*found, chat=normalised(text).find("-instruct") > 0)
     if text.count("/") == 1:
         return from_config(_download(text), text)
     raise ConfigError(f"unknown model {text!r}{nearest(text, [*names(), *_spellings()])}")
@@ -158,8 +160,11 @@ def _spellings() -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def _named(name: str, weights: str | None) -> Model:
-    model = from_config(entry(name).config, name)
+def _named(name: str, weights: str | None, chat: bool) -> Model:
+    given = entry(name)
+    model = from_config(given.config, name)
+    if chat and given.chat_positions is not None:
+        model = msgspec.structs.replace(model, positions=given.chat_positions)
     if weights is None:
         return model
     return msgspec.structs.replace(model, native_weights=weights, native_dense_weights=None)

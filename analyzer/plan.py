@@ -100,6 +100,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     absorb_mla: bool = True
     engine: str = ""
     """Which software runs it; decides whose calibration applies. Empty: the best calibrated."""
+    holding: str = ""
+    """Which of its releases, as far as they differ in what they hold (see holdings.py)."""
     fused: bool = True
     """False for engines that run norms and activations as single kernels (eager)."""
     flash: bool = True

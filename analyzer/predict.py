@@ -88,7 +88,7 @@ def predict(
     share = kind.memory_share
     if arrival not in _TIMERS:
         raise ConfigError(f"arrival {arrival!r} is unknown; use one of {', '.join(_TIMERS)}")
-    fits = capacity(laid, workload, limits.memory_B * share, grown(arrival, kind))
+    fits = capacity(laid, workload, limits.memory_B * share, grown(arrival, kind), kind)
     if arrival == "closed_loop":
         fits = np.minimum(fits, kind.max_sequences * plan.dp)
     waits = kind.queues if queue is None else queue
@@ -96,6 +96,8 @@ def predict(
     if strict and np.any(impossible):
         raise CapacityError(_too_large(model, system, used, limits.memory_B, fits))
     running = _running(workload.batch, fits, waits)
+    if waits and np.any(running < workload.batch):
+        used = memory(laid, msgspec.structs.replace(workload, batch=running))
     asked = _Asked(laid, workload, limits, rates or Rates.default(), system)
     timed = _TIMERS[arrival](asked, running)
     found = _assemble(system, plan, workload, used, fits, running, timed)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from analyzer import precision
 from analyzer.blocks import check_blocks
 from analyzer.counting.parameters import count_parameters
 from analyzer.engines import EngineClass, engine
 from analyzer.errors import ConfigError
+from analyzer.holdings import holding_name
 from analyzer.model import Attention, Model
 from analyzer.models_catalog import load as load_model
 from analyzer.phases import Laid, lay
@@ -48,6 +51,8 @@ def question(scenario: Scenario, date: str = "") -> Question:
     kind = engine(engine_class(scenario.engine, scenario.engine_version, date))
     arrival = scenario.arrival or Arrival(kind="static")
     plan = _plan(scenario, model, system, kind)
+    held = holding_name(kind.name, scenario.engine_version, date, scenario.variant)
+    plan = msgspec.structs.replace(plan, holding=held) if held else plan
     workload = Workload(
         batch=_count(scenario, "concurrency", 1.0),
         input_tokens=_count(scenario, "input_tokens"),

@@ -72,9 +72,18 @@ def _memory(found: Answer) -> dict[str, Any]:
     memory = found.prediction.memory
     held = {name.removesuffix("_B"): value for name, value in memory._asdict().items()}
     fits = np.asarray(memory.total_B) <= found.system.device.memory_B
+    fits &= np.asarray(found.prediction.running) >= found.workload.batch
+    read = found.peaks()
     return {
         "memory_B": {**held, "total": memory.total_B},
         "memory_per": "fullest device",
+        "peak_B": {
+            "allocated": read.allocated_B,
+            "driver": read.driver_B,
+            "set_aside": read.pool_B,
+            "cache_room": read.cache_B,
+        },
+        "cache_tokens": None if read.cache_tokens is None else np.floor(read.cache_tokens),
         "device_memory_B": found.system.device.memory_B,
         "fits": bool(fits),
         "max_batch": found.prediction.max_batch,

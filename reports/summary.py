@@ -127,10 +127,25 @@ def _memory(found: Answer) -> Table:
     of = f"{show(total_B, 'bytes', 3)} of {show(has_B, 'bytes', 3)}"
     table.add_section()
     table.add_row("total", of, _bar(total_B / has_B))
+    for label, text in _readings(found):
+        table.add_row(label, text, "")
     most = float(found.prediction.max_batch)
     if most < 1e9:
         table.add_row("largest batch that fits", f"{most:.0f}", "")
     return table
+
+
+def _readings(found: Answer) -> Iterator[tuple[str, str]]:
+    """The peak as others count it."""
+    read = found.peaks()
+    yield "peak of the allocator", show(float(read.allocated_B), "bytes", 3)
+    if read.pool_B is None:
+        yield "in nvidia-smi, at least", show(float(read.driver_B), "bytes", 3)
+        return
+    yield "in nvidia-smi, set aside", show(float(read.driver_B), "bytes", 3)
+    if float(read.cache_tokens) > 0:
+        room = f"{show(float(read.cache_B), 'bytes', 3)}, {float(read.cache_tokens):,.0f} tokens"
+        yield "of it for the cache", room
 
 
 def _bar(share: float) -> str:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.counting import count
 from analyzer.counting.alike import of_stages
+from analyzer.counting.cache import cache_B
 from analyzer.counting.context import Segment, Step
-from analyzer.counting.footprint import logits_B
+from analyzer.engines import engine as engine_class
 from analyzer.errors import CapacityError
-from analyzer.memory import memory
 from analyzer.phases import Laid
 from analyzer.plan import stages
+from analyzer.pools import cache_room
 from analyzer.serving.options import EngineOptions
 from analyzer.serving.tables import Around, StepArrays, TableTimer
 from analyzer.timing.machine import Machine
@@ -64,21 +66,21 @@ def kv_blocks(laid: Laid, memory_B: float, share: float, engine: EngineOptions) 
     read from its log, is always better. Raises CapacityError if not even one block is left.
     """
     tokens = float(engine.max_batched_tokens)
-    groups = laid.plan.attention_dp * laid.plan.dp * 1.0
-    used = memory(laid, Workload(batch=groups, input_tokens=tokens, output_tokens=1.0))
-    token_B = float(used.kv_B) / (tokens + 1.0)
-    if token_B == 0.0:
+    kind = msgspec.structs.replace(
+        engine_class(laid.plan.engine),
+        step_tokens=tokens,
+        max_sequences=float(engine.max_sequences),
+        splits_prompts=True,
+    )
+    lone = Workload(batch=1.0, input_tokens=tokens, output_tokens=1.0)
+    if float(cache_B(laid.model, laid.layout, tokens).kv_B) == 0.0:
         raise CapacityError(f"{laid.model.name} keeps no cache that grows; give kv_blocks")
-    # Engines try out their largest step first: all its tokens, and a logit row per sequence.
-    rows = Step((Segment(float(engine.max_sequences), 1.0, 0.0),))
-    sampled_B = float(logits_B(laid.model, rows, laid.layout))
-    held_B = float(used.total_B) - float(used.kv_B) - float(used.logits_B) + sampled_B
-    free_B = memory_B * share - held_B
-    blocks = int(free_B // (token_B * engine.block_tokens))
+    room = cache_room(laid, lone, memory_B * share, kind)
+    blocks = int(room.tokens // engine.block_tokens)
     if blocks < 1:
         raise CapacityError(
             f"{laid.model.name} leaves no memory for a KV cache: {memory_B * share / 1e9:.1f} GB "
-            f"hold the weights and activations only with {-free_B / 1e9:.1f} GB more; raise tp"
+            f"hold the weights and activations only with {-room.bytes / 1e9:.1f} GB more; raise tp"
         )
     return blocks
 

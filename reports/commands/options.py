@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from analyzer.basis import Basis
 from analyzer.counting.routing_trace import read_routing
 from analyzer.engines import ENGINES, engine
 from analyzer.errors import ConfigError, nearest
+from analyzer.holdings import holding_name
 from analyzer.model import Model
 from analyzer.models_catalog import load as load_model
 from analyzer.plan import LoRA, Offload, Plan, Speculation
@@ -149,10 +151,16 @@ def engine_of(options: Namespace) -> str:
     """The class of the engine that is named; '' where none is."""
     if not options.engine:
         return ""
-    name = engine_class(options.engine)
+    name = engine_class(options.engine, _version(options.engine))
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {options.engine!r}{nearest(options.engine, ENGINES)}")
     return name
+
+
+def _version(named: str) -> str:
+    """The release in an engine's name ("transformers 4.38.2"); '' where none is."""
+    found = re.search(r"\d+\.\d+(\.\d+)*", named)
+    return found.group() if found else ""
 
 
 def plan_of(options: Namespace, model: Model) -> Plan:
@@ -166,6 +174,9 @@ def plan_of(options: Namespace, model: Model) -> Plan:
         raise ConfigError(f"chunk must be at least 1, not {options.chunk}")
     return msgspec.structs.replace(
         stored,
+        holding=holding_name(
+            kind.name, _version(options.engine or ""), variant=options.engine or ""
+        ),
         tp=options.tp,
         pp=options.pp,
         dp=options.dp,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -10,26 +10,24 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.counting.cache import cache_B
+from analyzer.counting.footprint import weights_B
 from analyzer.errors import InputError
-from analyzer.memory import Memory, footprint_B, memory
+from analyzer.memory import footprint_B
 from analyzer.records import Record
 from analyzer.resolve import Question, question
 from calibration.corpus import MEM_DIR, NEEDS, load_corpus, usable
-from calibration.tally import Tally, tally
-from reports.validate import autoawq_memory
+from calibration.tally import tally
 from reports.validate.table import Cell, Section, Table, table
 
 Array = NDArray[np.float64]
 TEXT = (
     "Peaks are what an allocator or the engine itself counted; figures that include a pool set "
-    "aside in advance are no footprint and are left out by the reader of the data. “As predicted” "
-    "is what `predict` prints. Two older releases of transformers keep more than they need, and "
-    "the second comparison counts that as well: up to 4.44 the logits of every prompt position "
-    "(in fp32), and before the cache became an object of its own the old cache while the new one "
-    "is made, token by token. For AutoAWQ it counts joined copies of projections while "
-    "a model is loaded, a cache as long as the answer, and attention scores with their softmax in "
-    "fp32. These rules come from reading what those releases did, not from "
-    "a fit.",
+    "aside in advance are no footprint and are left out by the reader of the data. Predicted is "
+    "what `predict` prints as the allocator's peak for that engine and release, on all devices "
+    "together. What each engine holds, and what says so, is in docs/memory.md: nothing is fitted. "
+    "Some rules were first recognised in some of these rows; the second table leaves those out, by "
+    "model, format and release, and so is the check on the others.",
 )
 LLAMA_CPP_CONTEXT = 512.0
 """The cache that llama.cpp sets aside unless told otherwise, in tokens."""
@@ -45,7 +43,17 @@ class Peak(NamedTuple):
     record: Record
     measured: float
     predicted: float
-    with_leftovers: float
+    blind: bool
+    """No rule was recognised in rows of this source, model family and release."""
+
+
+SEEN_IN: dict[str, tuple[str, ...]] = {
+    "autoawq": ("vicuna", "llama", "mistral", "deepseek", "aquila"),
+    "llama_cpp_xiongjiedai": ("llama-7b", "llama-2-7b"),
+    "optimum_benchmark": ("gptq", "7b"),
+    "qwen_speed": ("qwen2-", "awq", "qwen2.5-7b"),
+}
+"""By source, what of a model's or format's name marks rows that a rule was recognised in."""
 
 
 @cache
@@ -53,7 +61,14 @@ def memory_section() -> Section:
     """Weights and cache, then peaks."""
     records = load_corpus(MEM_DIR).records
     peaks, skipped = _peaks(records)
-    tables = (_parts(records), _sources(peaks), _far(peaks), _skipped(skipped))
+    blind = [peak for peak in peaks if peak.blind]
+    tables = (
+        _parts(records),
+        _sources(peaks, "peaks", "**Peak**"),
+        _sources(blind, "blind", "**Peak, rows in which no rule was recognised**"),
+        _far(peaks),
+        _skipped(skipped),
+    )
     return Section("memory", "Memory", TEXT, tables)
 
 
@@ -62,16 +77,20 @@ def _asked(record: Record) -> Question:
     changes: dict[str, object] = {}
     if record.provenance.source == "llama_cpp_xiongjiedai":
         changes |= {"input_tokens": LLAMA_CPP_CONTEXT, "output_tokens": 0.0}
-        changes |= {"tp": 1, "pp": (scenario.tp or 1) * (scenario.pp or 1)}
+        # Rows of matrices are dealt out, cache and buffers stay on one device: all is as on one.
+        changes |= {"tp": 1, "pp": 1, "gpus": 1}
     elif scenario.output_tokens is None:
         changes["output_tokens"] = DEFAULT_OUTPUT
     return question(msgspec.structs.replace(scenario, **changes), record.provenance.date)
 
 
-def _alone(asked: Question) -> Memory:
-    """Memory with everything on one device: weights and cache do not depend on how it is cut."""
+def _whole(asked: Question) -> tuple[float, float]:
+    """Weights and cache, which do not depend on how they are cut."""
     plan = msgspec.structs.replace(asked.plan, tp=1, pp=1, dp=1, ep=1)
-    return memory(asked._replace(plan=plan).laid, asked.workload)
+    laid = asked._replace(plan=plan).laid
+    load = asked.workload
+    kept = cache_B(laid.model, laid.layout, load.input_tokens + load.output_tokens)
+    return float(weights_B(laid.model, laid.layout)), float(kept.kv_B * load.batch)
 
 
 def _parts(records: Sequence[Record]) -> Table:
@@ -85,11 +104,10 @@ def _parts(records: Sequence[Record]) -> Table:
             asked = asked._replace(
                 workload=msgspec.structs.replace(asked.workload, output_tokens=0.0)
             )
-        held = _alone(asked)
-        for name, value in (("weights_B", held.weights_B), ("kv_cache_B", held.kv_B)):
+        for name, value in zip(("weights_B", "kv_cache_B"), _whole(asked), strict=True):
             if name in record.metrics:
                 place = (record.provenance.source, name.removesuffix("_B").replace("_", " "))
-                pair = (float(value), record.metrics[name])
+                pair = (value, record.metrics[name])
                 measured.setdefault(place, []).append(pair)
     lines = [[*place, *_figures(np.array(pairs).T)] for place, pairs in sorted(measured.items())]
     columns = ("source", "part", "rows:count", "MAPE:percent", "median:percent", "bias:signed")
@@ -110,56 +128,17 @@ def _peaks(records: Sequence[Record]) -> tuple[list[Peak], list[tuple[Record, st
             skipped.append((record, str(error)))
             continue
         predicted = float(footprint_B(asked.laid, asked.workload))
-        extra = LEFTOVERS.get(_release(record), _nothing)(asked)
-        peaks.append(Peak(record, record.metrics["peak_mem_B"], predicted, predicted + extra))
+        peaks.append(Peak(record, record.metrics["peak_mem_B"], predicted, _blind(record)))
     return peaks, skipped
 
 
-def _release(record: Record) -> str:
-    source, version = record.provenance.source, record.scenario.engine_version
-    if source == "optimum_benchmark":
-        return "transformers, cache as tuples"
-    if source == "qwen_speed" and version.startswith("4.38"):
-        return "transformers up to 4.44"
-    if source == "autoawq":
-        return "AutoAWQ from 0.2" if version.startswith("0.2") else "AutoAWQ before 0.2"
-    return ""
+def _blind(record: Record) -> bool:
+    scenario = record.scenario
+    named = f"{scenario.model} {scenario.weight_precision} {scenario.variant}".lower()
+    return not any(word in named for word in SEEN_IN.get(record.provenance.source, ()))
 
 
-def _nothing(asked: Question) -> float:
-    return 0.0
-
-
-def _all_logits(asked: Question) -> float:
-    """Prefill with logits of every position, where that is more than the peak later on."""
-    first = msgspec.structs.replace(asked.workload, output_tokens=1.0)
-    plan = msgspec.structs.replace(asked.plan, tp=1, pp=1, dp=1, ep=1)
-    laid = asked._replace(plan=plan).laid
-    prefill = float(memory(laid, first, logits_everywhere=True).allocated_B)
-    return max(0.0, prefill - float(memory(laid, asked.workload).allocated_B))
-
-
-def _second_cache(asked: Question) -> float:
-    """The old cache beside the new one at the last token, when no prompt is being read."""
-    held = _alone(asked)
-    second = float(held.kv_B) - float(held.activations_B) - float(held.logits_B)
-    return max(second, _all_logits(asked))
-
-
-def _instead(peak_B: Callable[[Question], float]) -> Callable[[Question], float]:
-    """What a rule for the whole peak adds to the footprint, or takes from it."""
-    return lambda asked: peak_B(asked) - float(footprint_B(asked.laid, asked.workload))
-
-
-LEFTOVERS: dict[str, Callable[[Question], float]] = {
-    "transformers up to 4.44": _all_logits,
-    "transformers, cache as tuples": _second_cache,
-    "AutoAWQ before 0.2": _instead(autoawq_memory.early_peak_B),
-    "AutoAWQ from 0.2": _instead(autoawq_memory.peak_B),
-}
-
-
-def _sources(peaks: Sequence[Peak]) -> Table:
+def _sources(peaks: Sequence[Peak], name: str, title: str) -> Table:
     places = sorted({_place(peak) for peak in peaks})
     lines: list[list[Cell]] = []
     for place in places:
@@ -172,15 +151,12 @@ def _sources(peaks: Sequence[Peak]) -> Table:
         "source",
         "engine",
         "rows:count",
-        "as predicted MAPE:percent",
+        "MAPE:percent",
         "median:percent",
         "p90:percent",
         "bias:signed",
-        "with leftovers MAPE:percent",
-        "with leftovers median:percent",
-        "with leftovers bias:signed",
     )
-    return table("peaks", columns, lines, "**Peak**")
+    return table(name, columns, lines, title)
 
 
 def _place(peak: Peak) -> tuple[str, str]:
@@ -192,13 +168,12 @@ def _place(peak: Peak) -> tuple[str, str]:
 
 def _errors(peaks: Sequence[Peak]) -> list[Cell]:
     measured = np.array([peak.measured for peak in peaks])
-    plain = tally(np.array([peak.predicted for peak in peaks]), measured)
-    full: Tally = tally(np.array([peak.with_leftovers for peak in peaks]), measured)
-    return [plain.mape, plain.median, plain.p90, plain.bias, full.mape, full.median, full.bias]
+    found = tally(np.array([peak.predicted for peak in peaks]), measured)
+    return [found.mape, found.median, found.p90, found.bias]
 
 
 def _far(peaks: Sequence[Peak]) -> Table:
-    order = sorted(peaks, key=lambda peak: -abs(np.log(peak.with_leftovers / peak.measured)))
+    order = sorted(peaks, key=lambda peak: -abs(np.log(peak.predicted / peak.measured)))
     lines: list[list[Cell]] = []
     seen: set[tuple[str, str]] = set()
     for peak in order:
@@ -215,7 +190,6 @@ def _far(peaks: Sequence[Peak]) -> Table:
                 scenario.input_tokens,
                 peak.measured / 1e9,
                 peak.predicted / 1e9,
-                peak.with_leftovers / 1e9,
             ]
         )
     columns = (
@@ -226,7 +200,6 @@ def _far(peaks: Sequence[Peak]) -> Table:
         "prompt:count",
         "measured GB:number",
         "predicted GB:number",
-        "with leftovers GB:number",
     )
     return table("far", columns, lines, "**The farthest, one per source and model**")
 

@@ -23,6 +23,7 @@ MEMORY = {
     "state_B": "recurrent state",
     "activations_B": "activations",
     "logits_B": "logits",
+    "copies_B": "copies",
     "workspace_B": "library workspace",
     "reserve_B": "driver",
 }

@@ -22,6 +22,8 @@ KEYS = {
     "decode_tok_s",
     "total_tok_s",
     "memory_B",
+    "peak_B",
+    "cache_tokens",
     "fits",
     "max_batch",
     "bound",
@@ -30,7 +32,17 @@ KEYS = {
     "interval",
     "warnings",
 }
-PARTS = {"weights", "kv", "state", "activations", "logits", "workspace", "reserve", "total"}
+PARTS = {
+    "weights",
+    "kv",
+    "state",
+    "activations",
+    "logits",
+    "copies",
+    "workspace",
+    "reserve",
+    "total",
+}
 
 
 def test_the_document_holds_what_it_promises(plumbline: Shell) -> None:
