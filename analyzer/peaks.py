@@ -44,4 +44,5 @@ def peaks(laid: Laid, load: Workload, device_B: float, used: Memory, kind: Engin
     seen_B = device_B * kind.memory_share
     room = cache_room(laid, load, seen_B, kind)
     driver_B = np.maximum(seen_B, used.total_B)
-    return Peaks(allocated_B, driver_B, seen_B - RESERVE_B, room.bytes, room.tokens)
+    tokens = room.tokens * laid.plan.attention_dp
+    return Peaks(allocated_B, driver_B, seen_B - RESERVE_B, room.bytes, tokens)

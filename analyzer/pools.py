@@ -33,7 +33,7 @@ def sequences_in(laid: Laid, one: Workload, memory_B: Any, kind: EngineClass) ->
 
 
 class Room(NamedTuple):
-    """What a server's fullest device has left for the cache."""
+    """What a server's fullest device has left for the cache of the sequences that it holds."""
 
     bytes: Any
     tokens: Any
