@@ -6,7 +6,7 @@ engine runs a model. Speeds are not here: those are rates, and calibration fits 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -34,6 +34,10 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Sequences that it runs at once unless told otherwise."""
     memory_share: float = 0.9
     """Share of the device's memory that the engine uses at most."""
+    share_of: Literal["device", "rest"] = "device"
+    """What the share is of: all memory, or what weights and buffers leave to the cache."""
+    tries_step: bool = True
+    """The share holds the largest step's tensors as well; False: they lie in what is beyond it."""
     step_tokens: float = 8192.0
     """Prompt tokens that one step takes at most while requests wait."""
     splits_prompts: bool = False
@@ -116,20 +120,28 @@ ENGINES: dict[str, EngineClass] = {
         _class(
             "tensorrt-llm-0",
             "tensorrt-llm",
+            share_of="rest",
             max_sequences=2048.0,
             reserves=1.0,
             matrix_ratio=8.0,
         ),
-        _class("tensorrt-llm-0.10", "tensorrt-llm", max_sequences=2048.0, reserves=1.0),
+        _class(
+            "tensorrt-llm-0.10",
+            "tensorrt-llm",
+            share_of="rest",
+            max_sequences=2048.0,
+            reserves=1.0,
+        ),
         _class(
             "tensorrt-llm-1",
             "tensorrt-llm",
             narrow_kv=True,
+            share_of="rest",
             max_sequences=2048.0,
             reserves=1.0,
         ),
-        _class("sglang", max_sequences=2048.0, splits_prompts=True),
-        _class("lmdeploy"),
+        _class("sglang", max_sequences=2048.0, splits_prompts=True, tries_step=False),
+        _class("lmdeploy", share_of="rest"),
         _class("fastertransformer-4", "fastertransformer", queues=False, memory_share=1.0),
         _class("fastertransformer", queues=False, memory_share=1.0),
         _class("megatron-lm", queues=False, memory_share=1.0, graphs=False),

@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from analyzer.engines import engine as classes
+
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """One engine, or one span of its releases."""
@@ -63,27 +65,27 @@ SCORES_B = 2.0 + 4.0 + 4.0
 WARM_UP_B = 2 * 4096.0 * 4096.0 * 4.0
 """Two fp32 matrices of AutoAWQ's benchmark: one is multiplied by itself."""
 
-_EAGER = {"staged": True, "eager": True}
 _NEW = "modeling and cache_utils of transformers: the cache is joined tensor by tensor"
 HOLDINGS: dict[str, Holding] = {
     "transformers": Holding(
-        engine="transformers", **_EAGER, cache_copy="tensor", scratch=True, loads_head=True,
+        engine="transformers", staged=True, eager=True, cache_copy="tensor", scratch=True,
+        loads_head=True,
         why=f"{_NEW}; logits of the last position since 4.45; tied heads of AWQ from rows",
     ),
     "transformers-4.44": Holding(
-        engine="transformers", before=(4, 45), before_date="2024-09", **_EAGER,
+        engine="transformers", before=(4, 45), before_date="2024-09", staged=True, eager=True,
         cache_copy="tensor", scratch=True, prompt_logits=True, rotary_tables=True,
         tableless=("llama",),
         why="logits of all positions as fp32; tables in each attention module",
     ),
     "transformers-4.41": Holding(
-        engine="transformers", before=(4, 42), before_date="2024-06", **_EAGER,
+        engine="transformers", before=(4, 42), before_date="2024-06", staged=True, eager=True,
         cache_copy="whole", scratch=True, prompt_logits=True, rotary_tables=True,
         tableless=("llama",),
         why="generate() holds the old tuples while a cache object is made of them",
     ),
     "transformers-4.35": Holding(
-        engine="transformers", before=(4, 36), before_date="2023-12", **_EAGER,
+        engine="transformers", before=(4, 36), before_date="2023-12", staged=True, eager=True,
         cache_copy="whole", scratch=True, prompt_logits=True, rotary_tables=True,
         score_B=SCORES_B, why="before scaled_dot_product_attention became the default",
     ),
@@ -109,17 +111,21 @@ SERVER = Holding(engine="", why="everything at once: some requests are read whil
 KERNELS = {"exllamav2": ("scratch_tokens", 2048.0 * 8.0)}
 """Words of a scenario's variant that change what is held: ExLlama 2 makes room for a product of
 8 prompts of 2,048 tokens (exllamav2 of AutoGPTQ and AutoAWQ)."""
-_ALIKE = {"transformers-bnb": "transformers", "accelerate": "transformers", "autoawq-cpu": ""}
 
 
 def holding(engine: str, name: str = "") -> Holding:
     """What the engine holds; `name` as `holding_name` gives it, else the newest release."""
     span, _, kernel = name.partition("+")
-    found = HOLDINGS.get(span or _ALIKE.get(engine, engine), SERVER)
+    found = HOLDINGS.get(span or _family(engine), SERVER)
     if kernel not in KERNELS:
         return found
     field, value = KERNELS[kernel]
     return msgspec.structs.replace(found, **{field: value})
+
+
+def _family(engine: str) -> str:
+    """Engines of one family hold alike: accelerate what transformers holds."""
+    return classes(engine).family
 
 
 def holding_name(engine: str, version: str = "", date: str = "", variant: str = "") -> str:
@@ -127,7 +133,7 @@ def holding_name(engine: str, version: str = "", date: str = "", variant: str = 
 
     A bare year is taken for its end. A version that is no number is none.
     """
-    family = _ALIKE.get(engine, engine)
+    family = _family(engine)
     numbers = re.search(r"(\d+)\.(\d+)", version)
     release = (int(numbers[1]), int(numbers[2])) if numbers else None
     month = f"{date}-12" if len(date) == 4 else date

@@ -28,10 +28,13 @@ from analyzer.workload import Workload
 Array = NDArray[np.float64]
 
 
-def memory(laid: Laid, load: Workload) -> Memory:
-    """Peak memory of the fullest device with the whole batch resident."""
+def memory(laid: Laid, load: Workload, kind: EngineClass | None = None) -> Memory:
+    """Peak memory of the fullest device with the whole batch resident.
+
+    `kind`: the engine with the limits that it has on such a device, where not its usual ones.
+    """
     # The fullest is the same whether like stages are asked once or each.
-    return _fullest([held for stage in pipeline(laid) for held in _moments(stage, load)])
+    return _fullest([held for stage in pipeline(laid) for held in _moments(stage, load, kind)])
 
 
 def footprint_B(laid: Laid, load: Workload) -> Any:
@@ -44,23 +47,22 @@ def footprint_B(laid: Laid, load: Workload) -> Any:
     return (shared * laid.plan.tp + rest * doing) * laid.plan.dp
 
 
-def _moments(stage: Stage, load: Workload) -> list[Memory]:
+def _moments(stage: Stage, load: Workload, kind: EngineClass | None = None) -> list[Memory]:
     plan = stage.laid.plan
     held = holding(plan.engine, plan.holding)
     if not held.staged:
-        return [_all_at_once(stage, load)]
+        return [_all_at_once(stage, load, kind or engine(plan.engine))]
     found = moments(stage, load, held, WORKSPACE_B)
     return [moment._replace(reserve_B=RESERVE_B) for moment in found]
 
 
-def _all_at_once(stage: Stage, load: Workload) -> Memory:
+def _all_at_once(stage: Stage, load: Workload, kind: EngineClass) -> Memory:
     """A server reads some requests while it answers others: everything exists together."""
     laid, cut = stage.laid, stage.layers
     whole = load.batch / laid.plan.dp
     sequences = whole / laid.plan.attention_dp
     kept = cache_of(stage, load, load.input_tokens + load.output_tokens)
     tokens = load.input_tokens - load.cached_tokens
-    kind = engine(laid.plan.engine)
     if kind.queues or laid.plan.chunk_tokens is not None:
         tokens = np.minimum(tokens, step_tokens(laid, tokens, kind) / whole)
     step = steps.prefill(whole, tokens, load.cached_tokens)
@@ -95,8 +97,7 @@ def capacity(
     """Sequences that fit, over all replicas; may be below one.
 
     `growth` is the share of the output whose cache counts: 1 for sequences at their longest, 0.5
-    for sequences that started at different times. `kind`: the engine with the limits that it has
-    on such a device, where those differ from its usual ones.
+    for sequences that started at different times. `kind` as in `memory`.
     """
     import msgspec
 

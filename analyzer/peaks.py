@@ -43,6 +43,8 @@ def peaks(laid: Laid, load: Workload, device_B: float, used: Memory, kind: Engin
         return Peaks(allocated_B, used.total_B, None, None, None)
     seen_B = device_B * kind.memory_share
     room = cache_room(laid, load, seen_B, kind)
+    if kind.share_of == "rest":
+        seen_B = seen_B + (seen_B - room.bytes) * (1.0 / kind.memory_share - 1.0)
     driver_B = np.maximum(seen_B, used.total_B)
     tokens = room.tokens * laid.plan.attention_dp
     return Peaks(allocated_B, driver_B, seen_B - RESERVE_B, room.bytes, tokens)

@@ -24,7 +24,7 @@ def sequences_in(laid: Laid, one: Workload, memory_B: Any, kind: EngineClass) ->
     found = []
     for stage in pipeline(laid):
         each_B = cache_of(stage, one, one.input_tokens + one.output_tokens).total_B
-        free_B = memory_B - beside_cache_B(stage, one.input_tokens - one.cached_tokens, kind)
+        free_B = _left_B(stage, one, memory_B, kind)
         grows = each_B > 0
         found.append(np.where(grows, free_B / np.where(grows, each_B, 1.0), np.inf))
     shape = np.broadcast_shapes(*(np.shape(most) for most in found))
@@ -45,7 +45,7 @@ def cache_room(laid: Laid, load: Workload, memory_B: Any, kind: EngineClass) -> 
     one = msgspec.structs.replace(load, batch=laid.plan.dp * laid.plan.attention_dp * 1.0)
     rooms = []
     for stage in pipeline(laid):
-        free_B = memory_B - beside_cache_B(stage, one.input_tokens - one.cached_tokens, kind)
+        free_B = _left_B(stage, one, memory_B, kind)
         length = one.input_tokens + one.output_tokens
         each_B = cache_of(stage, one, length).kv_B / length
         tokens = np.where(each_B > 0, free_B / np.where(each_B > 0, each_B, 1.0), 0.0)
@@ -53,20 +53,30 @@ def cache_room(laid: Laid, load: Workload, memory_B: Any, kind: EngineClass) -> 
     return min(rooms, key=lambda room: float(np.min(room.tokens)))
 
 
+def _left_B(stage: Stage, one: Workload, memory_B: Any, kind: EngineClass) -> Any:
+    """Bytes for the cache on a stage's device, of the share `memory_B` of its memory."""
+    beside_B = beside_cache_B(stage, one.input_tokens - one.cached_tokens, kind)
+    # A share of the rest: s (M - b) is s M - s b.
+    return memory_B - beside_B * (kind.memory_share if kind.share_of == "rest" else 1.0)
+
+
 def beside_cache_B(stage: Stage, longest: Any, kind: EngineClass) -> Any:
     """What a server's device holds beside the cache while it runs its largest step.
 
     vLLM and its like try such a step out at their start: as many tokens as a step takes, and
-    logits of as many sequences as it runs.
+    logits of as many sequences as it runs. SGLang leaves room for that beyond its share.
     """
     laid = stage.laid
+    whole_B = weights_B(laid.model, laid.layout, stage.layers, stage.first, stage.last)
+    resident_B = whole_B * on_device(stage)[0] + WORKSPACE_B + RESERVE_B
+    if not kind.tries_step:
+        return resident_B
     tokens = step_tokens(laid, longest, kind)
     step = steps.prefill(laid.plan.attention_dp * 1.0, tokens)
     active_B = activations_B(laid.model, step, laid.layout, stage.layers)
     sampled = steps.decode(np.minimum(kind.max_sequences, tokens), 0.0)
     wide_B = logits_B(laid.model, sampled, laid.layout) if stage.last else 0.0
-    whole_B = weights_B(laid.model, laid.layout, stage.layers, stage.first, stage.last)
-    return whole_B * on_device(stage)[0] + active_B + wide_B + WORKSPACE_B + RESERVE_B
+    return resident_B + active_B + wide_B
 
 
 def step_tokens(laid: Laid, longest: Any, kind: EngineClass) -> Any:

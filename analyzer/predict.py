@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from analyzer.counting.parameters import count_parameters
 from analyzer.engines import EngineClass, engine, engine_on
 from analyzer.errors import CapacityError, ConfigError
-from analyzer.memory import Memory, capacity, memory
+from analyzer.memory import capacity, memory
+from analyzer.memory_parts import Memory
 from analyzer.model import Model
 from analyzer.phases import Laid, count_decode, count_prefill, lay
 from analyzer.plan import Plan
@@ -84,7 +85,7 @@ def predict(
     laid = lay(model, plan)
     limits = on or machine(system)
     check_stores(laid, workload, system)
-    used = memory(laid, workload)
+    used = memory(laid, workload, kind)
     share = kind.memory_share
     if arrival not in _TIMERS:
         raise ConfigError(f"arrival {arrival!r} is unknown; use one of {', '.join(_TIMERS)}")
@@ -97,7 +98,7 @@ def predict(
         raise CapacityError(_too_large(model, system, used, limits.memory_B, fits))
     running = _running(workload.batch, fits, waits)
     if waits and np.any(running < workload.batch):
-        used = memory(laid, msgspec.structs.replace(workload, batch=running))
+        used = memory(laid, msgspec.structs.replace(workload, batch=running), kind)
     asked = _Asked(laid, workload, limits, rates or Rates.default(), system)
     timed = _TIMERS[arrival](asked, running)
     found = _assemble(system, plan, workload, used, fits, running, timed)
@@ -166,11 +167,16 @@ def _closed_loop(asked: _Asked, running: Any) -> _Timed:
 _TIMERS = {"static": _static, "closed_loop": _closed_loop}
 
 
+ROOM_DOUBT = 0.02
+"""Room for a cache is counted no better than this: a batch that exceeds it by less is let in."""
+
+
 def _running(batch: Any, fits: Any, waits: bool) -> Any:
     """Sequences at once; where nothing has to wait, as compact an array as the batch."""
     if not waits or np.all(fits >= batch):
         return batch * 1.0
-    return np.minimum(batch, np.maximum(np.floor(fits), 1.0))
+    room = np.where(fits * (1.0 + ROOM_DOUBT) >= batch, batch, np.floor(fits))
+    return np.minimum(batch, np.maximum(room, 1.0))
 
 
 def _without(found: Prediction, impossible: Any) -> Prediction:

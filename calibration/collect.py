@@ -18,7 +18,7 @@ from analyzer.engines import engine_on
 from analyzer.errors import InputError
 from analyzer.memory import capacity
 from analyzer.model import MoE
-from analyzer.predict import grown
+from analyzer.predict import ROOM_DOUBT, grown
 from analyzer.quirks import one_text, repaired, unwarmed
 from analyzer.records import Record, Scenario
 from analyzer.records_arrival import FIXED_BATCHES
@@ -190,10 +190,10 @@ def case_of(asked: Question, observed: tuple[float, float, float], campaign: str
     kind = engine_on(asked.engine.name, asked.system.device)
     memory_B = asked.system.device.memory_B * kind.memory_share
     growth = grown("closed_loop" if looped else "static", kind)
-    room = float(capacity(asked.laid, whole, memory_B, growth))
+    room = float(capacity(asked.laid, whole, memory_B, growth, kind))
     if room < 1.0:
         raise _too_large(asked)
-    if not looped and room < whole.batch:
+    if not looped and room * (1.0 + ROOM_DOUBT) < whole.batch:
         raise _waits(asked, room)
     most = min(room, kind.max_sequences * float(asked.plan.dp))
     if queued:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from analyzer.answer import outside_of, was_measured
 from analyzer.basis import BANDED_BY
-from analyzer.engines import engine
+from analyzer.engines import engine_on
 from analyzer.errors import InputError
 from analyzer.memory import capacity, memory
 from analyzer.phases import lay
@@ -227,7 +227,8 @@ def _reasons(group: Group, load: Workload) -> list[str]:
         has_B = group.system.device.memory_B
         laid = lay(group.model, plan)
         needs_B = np.broadcast_to(memory(laid, load).total_B, np.shape(load.batch))
-        room = capacity(laid, load, has_B * engine(plan.engine).memory_share)
+        kind = engine_on(plan.engine, group.system.device)
+        room = capacity(laid, load, has_B * kind.memory_share, kind=kind)
         for row, most in enumerate(np.broadcast_to(room, needs_B.shape)):
             if most < 1.0 or (needs_B[row] > has_B and not group.queues):
                 said[row] = (

@@ -80,3 +80,17 @@ def test_a_small_device_leaves_what_its_smaller_step_leaves() -> None:
     kind = msgspec.structs.replace(engine("vllm-v1"), max_sequences=256.0)
     room = cache_room(laid, Workload(input_tokens=1, output_tokens=1), 39.49 * 0.9 * GIB, kind)
     assert float(room.bytes) / GIB == pytest.approx(19.28, rel=0.01)
+
+
+def test_shares_are_of_what_each_engine_says() -> None:
+    """TensorRT-LLM takes nine tenths of what is left, vLLM nine tenths of all, SGLang of all but a
+    step's tensors."""
+    model, load_ = load("llama-3.3-70b"), Workload(input_tokens=1024, output_tokens=1)
+    laid = lay(model, Plan(weights="fp8"))
+    left = {}
+    for name in ("vllm-v0", "tensorrt-llm-1", "sglang"):
+        kind = msgspec.structs.replace(engine(name), max_sequences=256.0, splits_prompts=True)
+        left[name] = float(cache_room(laid, load_, 0.9 * 80e9, kind).bytes)
+    beside_B = 0.9 * 80e9 - left["vllm-v0"]
+    assert left["tensorrt-llm-1"] == pytest.approx(0.9 * (80e9 - beside_B))
+    assert left["sglang"] > left["vllm-v0"]
