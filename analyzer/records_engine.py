@@ -72,6 +72,10 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
 )
 
 
+EXACT = frozenset(entry.name for entries in _GENERATIONS.values() for entry in entries)
+"""Classes that are one generation of an engine; who names one means that one."""
+
+
 def engine_class(engine: str, version: str = "", date: str = "") -> str:
     """The class of an engine as a source names it; `date` is YYYY or YYYY-MM of the measurement.
 
@@ -79,6 +83,8 @@ def engine_class(engine: str, version: str = "", date: str = "") -> str:
     An engine that no pattern knows is a class of its own, under its own name in lower case.
     """
     folded = engine.strip().lower()
+    if folded in EXACT and not version and not date:
+        return folded
     for pattern, name in _PATTERNS:
         if re.search(pattern, folded):
             return _generation(name, version, date) if name in _GENERATIONS else name

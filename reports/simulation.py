@@ -139,6 +139,7 @@ def summary(found: Simulated) -> Iterator[Any]:
     yield Text(
         f"{engine.kv_blocks} KV blocks of {engine.block_tokens} · {engine.max_batched_tokens} "
         f"tokens a step · {engine.max_sequences} sequences · "
+        f"{f'{engine.stages} stages · ' if engine.stages > 1 else ''}"
         f"{msgspec.json.encode(found.options.load.arrivals).decode()}",
         style="dim",
     )
@@ -148,7 +149,7 @@ def summary(found: Simulated) -> Iterator[Any]:
 
 def _group(found: Simulated) -> str:
     plan = found.deployment.laid.plan
-    devices = int(plan.tp) // int(plan.attention_dp)
+    devices = int(plan.tp) * int(plan.pp) // int(plan.attention_dp)
     name = found.system.device.name
     return name if devices == 1 else f"({devices} x {name})"
 

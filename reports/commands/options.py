@@ -19,7 +19,7 @@ from analyzer.holdings import holding_name
 from analyzer.model import Model
 from analyzer.models_catalog import load as load_model
 from analyzer.plan import LoRA, Offload, Plan, Speculation
-from analyzer.records_engine import engine_class
+from analyzer.records_engine import EXACT, engine_class
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
 
@@ -247,4 +247,6 @@ def basis_of(options: Namespace, system: System, arrival: str) -> Basis:
     if options.rates:
         return basis.given(options.rates)
     named = engine_of(options)
-    return basis.calibrated(system, named and basis.generation(system, named, arrival), arrival)
+    if named and options.engine.strip().lower() not in EXACT:
+        named = basis.generation(system, named, arrival)
+    return basis.calibrated(system, named, arrival)

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from analyzer.errors import ConfigError
+from analyzer.records_engine import engine_class
 from reports.commands.load_options import declare_load, declare_slo, load_of, slo_of
 from reports.commands.options import (
     basis_of,
@@ -108,12 +109,16 @@ def run(options: Namespace) -> None:
 def _simulated(options: Namespace) -> Simulated:
     from analyzer.serving import max_rate, simulate
     from analyzer.serving.deployment import deploy
+    from analyzer.serving.habits import version_of
     from reports.simulation import Simulated
 
     load = load_of(options)
     model = model_of(options)
     system, recognised = system_of(options)
     options.engine = options.engine or USUAL_ENGINE
+    if options.engine_version:
+        version_of(options.engine_version)
+        options.engine = engine_class(options.engine, options.engine_version)
     basis = basis_of(options, system, "poisson")
     deployed = deploy(model, system, plan_of(options, model), basis, _limits(options))
     chosen = _sim_options(options, load, deployed)

@@ -139,6 +139,23 @@ def test_people_read_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "engine", "remark"),
+    [
+        ("0.6.3", "vllm-v0", "prompts in steps of their own"),
+        ("0.11.0", "vllm-v1", "2048 tokens a step"),
+        ("0.20", "vllm-v1", "steps scheduled while the one before runs"),
+    ],
+)
+def test_a_version_of_an_engine_brings_its_rates_and_its_habits(
+    version: str, engine: str, remark: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "simulate --model llama-2-7b --system A100-SXM-80GB --engine vllm --rate 1"
+    found = said([*words.split(), "--requests", "20", "--engine-version", version], capsys)
+    assert engine in json.dumps(found["rates"])
+    assert any(remark in each for each in found["assumed"])
+
+
+@pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["--requests", "5"], "--rate is missing"),
