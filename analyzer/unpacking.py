@@ -91,11 +91,17 @@ _BNB_0 = {
 # the same kernel, but its products of 256 rows and more are the library's
 _AWQ_SERVED = Unpacking(few=_AWQ_GEMM, many=_WRITTEN, rows=255.0, launches=1.0)
 
+# up to 64 rows in 8-bit integers as stored; beyond, the library's product in 16 bits, whose speed
+# is still told as a share of the 8-bit peak
+_K_QUANT = Unpacking(few=Kernel(flops=0.0), many=_WRITTEN, rows=64.0)
+_K_QUANTS = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q3_k_m", "q4_0")
+
 KERNELS: dict[str, dict[str, Unpacking]] = {
     "transformers": _AWQ | _GPTQ | _BNB_0,
     "transformers-bnb-0": _BNB_0,
     "transformers-bnb": _BNB,
     "autoawq": _AWQ,
+    "llama.cpp": dict.fromkeys(_K_QUANTS, _K_QUANT),
     "vllm-2023": {"int4-awq": _only(_AWQ_GEMM, 1.0)},
     "vllm-0.4": {"int4-awq": _AWQ_SERVED},
 }

@@ -68,6 +68,16 @@ def test_eight_bits_as_they_are_still_take_kernels() -> None:
     assert widening(found, "launches") == 7 * KERNELS["transformers-bnb"]["bnb-int8"].launches
 
 
+@pytest.mark.parametrize(("rows", "written"), [(64, 0), (65, 1)])
+def test_prompts_of_llama_cpp_write_weights_out(rows: int, written: int) -> None:
+    model = MODELS["dense"]
+    found = count(
+        model, steps.decode(rows, 100), layout(model, Plan(weights="q4_0", engine="llama.cpp"))
+    )
+    assert widening(found, "act_B") == 4 * WEIGHTS * written
+    assert widening(found, "flops") == 2 * WEIGHTS * written
+
+
 def test_who_does_what() -> None:
     def of(engine: str, weights: str) -> Unpacking:
         found = precision.lookup(weights)
