@@ -85,10 +85,10 @@ def _sureness(found: Found, ties: Any) -> Iterator[str]:
         held = answered.interval(name)
         if held is not None:
             value = float(getattr(found.columns, name)[best])
-            low, high = (1e3 * float(end) for end in (held.low, held.high))
+            low, high = (_time(float(end)) for end in (held.low, held.high))
             yield (
-                f"{title} of the best: {1e3 * value:.4g} ms, measured ones lie in "
-                f"{low:.4g} to {high:.4g} ms ({held.level:.0%})"
+                f"{title} of the best: {_time(value)}, measured ones lie in "
+                f"{low} to {high} ({held.level:.0%})"
             )
     if ties is None:
         yield "no interval is known of it, so nothing says which plans are ties"
@@ -99,6 +99,10 @@ def _sureness(found: Found, ties: Any) -> Iterator[str]:
         )
     for warning in answered.warnings:
         yield f"note: {warning}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1.0 else f"{1e3 * seconds:.4g} ms"
 
 
 def _nearest(found: Found) -> Iterator[str]:
@@ -116,7 +120,7 @@ def _nearest(found: Found) -> Iterator[str]:
         nearest = int(fits[np.argmin(over)])
         row = found.row(nearest)
         yield (
-            f"nearest: row {nearest}, {row.system} {layout(row)} with {row.batch:g} sequences: "
+            f"nearest: row {nearest}, {row.system} {layout(row)}, {_sequences(row.batch)}: "
             f"{found.why(nearest)}"
         )
 
@@ -162,12 +166,16 @@ def confirmed(found: Found, seen: Sequence[Confirmed]) -> Iterator[Any]:
     yield table(columns, rows, left=("simulated",))
 
 
+def _sequences(batch: float) -> str:
+    return f"{batch:g} sequence{'' if batch == 1 else 's'}"
+
+
 def why(found: Found, row: int) -> str:
     """Why one plan lost."""
     if not 0 <= row < found.plans:
         raise ConfigError(f"--why {row}: rows go from 0 to {found.plans - 1}")
     one = found.row(row)
-    return f"row {row}, {one.system} {layout(one)}, {one.batch:g} sequences: {found.why(row)}"
+    return f"row {row}, {one.system} {layout(one)}, {_sequences(one.batch)}: {found.why(row)}"
 
 
 def document(found: Found, most: int, seen: Sequence[Confirmed]) -> dict[str, Any]:

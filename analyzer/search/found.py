@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import NamedTuple
 
@@ -81,6 +82,11 @@ class Found(NamedTuple):
     def keeps(self) -> NDArray[np.bool_]:
         """Plans that keep every promise and the budget."""
         return np.asarray(self.judged.failed == 0)
+
+    @property
+    def nothing_fits(self) -> bool:
+        """Whether no plan has room for its weights and one sequence."""
+        return bool(np.all(self.judged.failed & BIT["memory"]))
 
     def score(self, objective: str = "") -> Array:
         """The objective of every plan, larger being better; -inf where it is not known."""
@@ -193,8 +199,25 @@ class Found(NamedTuple):
             return f"needs {needs / 1e9:.1f} GB per device of {has / 1e9:.1f} GB"
         if name == "busy":
             return f"reading prompts alone would take {columns.busy[row]:.0%} of the time"
-        devices = int(columns.devices[row]) * int(self.judged.replicas[row])
-        return f"{devices} {system.name}: {next(r.meaning for r in REASONS if r.name == name)}"
+        return self._over_budget(row, name, system)
+
+    def _over_budget(self, row: int, name: str, system: System) -> str:
+        """What the plan would take of the budget, and what there is."""
+        budget, each = self.question.budget, int(self.columns.devices[row])
+        replicas = int(self.judged.replicas[row])
+        devices, device = each * replicas, system.device
+        have = min(budget.devices or system.devices_per_node, system.max_devices)
+        said = {
+            "devices": f"the budget has {have:g}",
+            "cost": f"{devices * (device.price_usd_per_hour or math.nan):.4g} $/h, the budget has "
+            f"{budget.usd_per_hour or math.nan:.4g}",
+            "power": f"{devices * (device.tdp_W or math.nan) / 1e3:.4g} kW, the budget has "
+            f"{(budget.power_W or math.nan) / 1e3:.4g}",
+        }[name]
+        load = self.question.requests_per_s
+        for_load = f" for {load:g} requests/s" if load is not None else ""
+        whole = f" ({replicas} replicas of {each})" if replicas > 1 else ""
+        return f"takes {devices} {system.name}{whole}{for_load}: {said}"
 
     def system(self, row: int) -> System:
         """The system of one plan."""

@@ -135,10 +135,14 @@ def _tell(found: Found, options: Namespace) -> None:
             raise ConfigError("nothing to deploy: no plan keeps the promise and the budget")
         write_deployment(found, best, options.deploy)
     seen = _simulated(found, options)
+    offloaded = _offloaded(found, options)
     if options.json:
-        write_json(document(found, options.best, seen))
+        held = [each for one in offloaded for each in search_offload.plain(one)]
+        write_json({**document(found, options.best, seen), "offloaded": held})
         return
     show(*summary(found, options.best))
+    for one in offloaded:
+        show(*search_offload.beside_table(one))
     if seen:
         show(*confirmed(found, seen))
     if options.why is not None:
@@ -146,6 +150,20 @@ def _tell(found: Found, options: Namespace) -> None:
     for name in ("plans", "front", "deploy"):
         if getattr(options, name):
             write(f"{name}: {getattr(options, name)}")
+
+
+def _offloaded(found: Found, options: Namespace) -> list[search_offload.Beside]:
+    """Policies for devices that nothing fits; none where anything does."""
+    if not found.nothing_fits:
+        return []
+    asked = found.question
+    named = [name.strip() for name in options.system.split(",") if name.strip()]
+    return [
+        search_offload.beside(
+            options.model, name, asked.input_tokens, asked.output_tokens, options.best
+        )
+        for name in named
+    ]
 
 
 def _simulated(found: Found, options: Namespace) -> list[Any]:

@@ -8,7 +8,7 @@ records where a store is named, else shares of the system's own figures, and are
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports.console import write, write_json
 
@@ -76,6 +76,64 @@ def run(options: Namespace) -> None:
     write(_origin(fitted))
     for each in found:
         _tell(each)
+
+
+class Beside(NamedTuple):
+    """Policies that run where no plan of the search fits, and what is to be said of them."""
+
+    system: str
+    found: tuple[Proposal, ...]
+    problem: str
+
+
+def beside(model: str, system: str, input_tokens: int, output_tokens: int, most: int) -> Beside:
+    """The best policies of one device of a system, at shares of its figures."""
+    from analyzer.errors import InputError
+    from calibration.offload_search import search_policies
+
+    asked = Namespace(model=model, system=system, host_gb=None, disk_gb=None)
+    try:
+        found = search_policies(
+            _dims(model), _machine(asked), prompt_len=input_tokens, gen_len=output_tokens
+        )
+    except InputError as error:
+        return Beside(system, (), str(error))
+    distinct: dict[float, Proposal] = {}
+    for each in found:
+        distinct.setdefault(round(each.tok_s, 6), each)
+    return Beside(system, tuple(distinct.values())[:most], "")
+
+
+def beside_table(held: Beside) -> list[Any]:
+    """As people read it."""
+    from reports.table import table
+
+    if held.problem:
+        return [f"offloading on one {held.system}: {held.problem}"]
+    rows = []
+    for each in held.found:
+        policy, forecast = each.policy, each.forecast
+        steps = max(forecast.tokens // (policy.gpu_batch * policy.num_gpu_batches) - 1, 1)
+        weights_g, weights_c, cache_g, cache_c, *_ = _percents(each)
+        rows.append([
+            f"{policy.gpu_batch} × {policy.num_gpu_batches}", _thirds(weights_g, weights_c),
+            _thirds(cache_g, cache_c), f"{float(forecast.prefill_s):.4g}",
+            f"{float(forecast.decode_s) / steps:.4g}", f"{each.tok_s:.4g}",
+            forecast.bound.replace("_", " "),
+        ])  # fmt: skip
+    columns = (
+        "batch", "weights device/host/disk", "cache device/host/disk", "prefill s", "step s",
+        "tok/s/device", "busiest",
+    )  # fmt: skip
+    return [
+        f"Offloaded, on one {held.system} (search --offload --store takes measured rates; these "
+        f"are {SHARE:g} of links and memories, {COMPUTE_SHARE:g} of the peak, uncalibrated):",
+        table(columns, rows, left=("busiest",)),
+    ]
+
+
+def _thirds(device: float, host: float) -> str:
+    return f"{device:g}/{host:g}/{100 - device - host:g} %"
 
 
 def _origin(fitted: list[str]) -> str:
@@ -183,6 +241,19 @@ def _plain(found: Proposal) -> dict[str, Any]:
         "kv_bits": found.policy.kv_bits,
         "memory_B": list(found.memory_B),
     }
+
+
+def plain(held: Beside) -> list[dict[str, Any]]:
+    """For a program."""
+    return [
+        {
+            "system": held.system,
+            **_plain(each),
+            "prefill_s": float(each.forecast.prefill_s),
+            "decode_s": float(each.forecast.decode_s),
+        }
+        for each in held.found
+    ]
 
 
 def _percents(found: Proposal) -> tuple[float, ...]:

@@ -33,6 +33,16 @@ METRICS = {
     "energy": "energy_J_per_token",
     "sequences": "max_batch",
 }
+WORDS = {
+    "ttft_s": ("time to first token", "s"),
+    "tpot_s": ("time per token", "s"),
+    "e2e_s": ("end to end", "s"),
+    "total_tok_s": ("tokens in and out", "tok/s"),
+    "energy_J_per_token": ("energy", "J/token"),
+    "max_batch": ("sequences that fit", ""),
+}
+EXPLAINED = 6
+"""Rates at the top of the tornado whose meaning is said."""
 _HALF = 20
 """Characters of the longest bar to one side."""
 
@@ -100,10 +110,14 @@ def _tell(found: Sensitivity, metric: str, top: int, assumed: tuple[str, ...]) -
     down, up = f"-{found.spread:.0%}", f"+{found.spread:.0%}"
     columns = ("", "kind", down, "", up, "elasticity", " ")
     base = float(getattr(found.base.prediction, metric))
-    write(f"{metric} = {base:.6g}; rates: {found.base.basis.label}")
+    title, unit = WORDS[metric]
+    write(f"{title} {base:.5g} {unit}; rates: {found.base.basis.label}")
     show(table(columns, rows, left=("", "kind", " ")))
     if len(listed) > top:
         write(f"{len(listed) - top} more move it less (--top)")
+    for effect in listed[: min(top, EXPLAINED)]:
+        if effect.kind == "rate":
+            write(f"{effect.name}, {effect.unit}: {effect.meaning}")
     for note in (*assumed, *found.base.warnings):
         write(f"note: {note}")
 
