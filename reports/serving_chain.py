@@ -41,6 +41,7 @@ from reports.serving_measure import (
     medians,
     rate_name,
 )
+from reports.serving_spread import Spread, spread, spread_lines
 
 WITHIN = 0.10
 MOST_DRIFT = 0.05
@@ -71,6 +72,8 @@ class Validation(NamedTuple):
     """Longest time per token of lone requests over the shortest, less one."""
     drift_of_prompts: float
     """The same of lone long prompts' time to their first token."""
+    spreads: list[Spread]
+    """Means, tails and single requests of the held-out rates and the one beyond."""
 
 
 def analyse(
@@ -92,13 +95,15 @@ def analyse(
     tell(f"fitted on {len(observed)} loads to {fitted.error:.1%}: {_shown(fitted.values)}")
     timer = build(fitted.values)
     engine = with_request_s(engine, fitted.values.get("request_s", 0.0))
-    rows = []
-    for name in held_out:
-        rows += _latencies(name, measured, engine, timer)
-    rows += _saturation(beyond, measured, engine, timer)
+    rows: list[Row] = []
+    spreads: list[Spread] = []
+    for name in (*held_out, beyond):
+        runs, simulated = _simulated(name, measured, engine, timer)
+        rows += (_saturation if name == beyond else _latencies)(name, runs, simulated)
+        spreads += spread(name, runs, simulated)
     drift, prompts = _drift(measured.pulses_s), _drift(measured.prompts_s)
     tell(f"between runs lone requests' TPOT moved by {drift:.1%}, long prompts by {prompts:.1%}")
-    return Validation(fitted, rows, engine, _doubts(measured, rows), drift, prompts)
+    return Validation(fitted, rows, engine, _doubts(measured, rows), drift, prompts, spreads)
 
 
 def _drift(pulses: Sequence[float]) -> float:
@@ -134,9 +139,8 @@ def _observed(name: str, taken: Sequence[Taken], measured: Measured) -> Observed
     return Observed(name, (Part(runs[0].load, pace),), found)
 
 
-def _latencies(name: str, measured: Measured, engine: EngineOptions, timer: StepTimer) -> list[Row]:
+def _latencies(name: str, runs: list[ServeRun], simulated: list[SimResult]) -> list[Row]:
     """Medians over the requests of all rounds, and tokens per second of all rounds together."""
-    runs, simulated = _simulated(name, measured, engine, timer)
     theirs = medians_of(simulated)
     found = medians(runs)
     rows = [Row(name, metric, value, theirs[metric]) for metric, value in found.items()]
@@ -149,11 +153,8 @@ def _latencies(name: str, measured: Measured, engine: EngineOptions, timer: Step
     return rows
 
 
-def _saturation(
-    name: str, measured: Measured, engine: EngineOptions, timer: StepTimer
-) -> list[Row]:
+def _saturation(name: str, runs: list[ServeRun], simulated: list[SimResult]) -> list[Row]:
     """The rate at which requests end while more come, a mean over the rounds."""
-    runs, simulated = _simulated(name, measured, engine, timer)
     real = [run.summary.saturation for run in runs]
     ours = [
         judge_spans([(each.arrival_s, each.end_s) for each in result.request_times])
@@ -214,6 +215,8 @@ def report(found: Validation) -> str:
             f"{row.run:<12}{row.metric:<18}{row.measured:>12.5g}{row.simulated:>12.5g}"
             f"{row.error:>+9.1%}{verdict}"
         )
+    lines += ["", "mean, 99th percentile, and each request's own figure (simulated over measured):"]
+    lines += spread_lines(found.spreads)
     for name, reasons in found.invalid.items():
         lines.append(f"{name}: {'; '.join(reasons)}")
     if found.drift > MOST_DRIFT:

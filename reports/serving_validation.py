@@ -132,6 +132,7 @@ def document(found: Validation) -> dict[str, Any]:
         "rates": found.fit.values,
         "fitted": found.fit.residuals,
         "held_out": [{**row._asdict(), "error": row.error} for row in found.rows],
+        "spread": [row._asdict() for row in found.spreads],
         "doubts": {name: list(reasons) for name, reasons in found.invalid.items()},
         "drift": found.drift,
         "drift_of_prompts": found.drift_of_prompts,

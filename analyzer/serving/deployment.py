@@ -56,6 +56,8 @@ class Deployment(NamedTuple):
     replicas: int
     kv_token_B: float
     """Cache of one token, on all devices of a replica."""
+    router: str
+    """How the engine itself deals requests out among its data-parallel ranks."""
     assumed: tuple[str, ...]
     """What was not given but decided here."""
 
@@ -90,7 +92,10 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
         engine, host=host, stages=int(settled.pp), slowest_stage=slowest
     )
     engines = int(settled.dp * settled.attention_dp)
-    return Deployment(laid, engine, timer, engines, _kv_token_B(laid), tuple(assumed))
+    router = usual.router if engines > 1 else "round_robin"
+    if engines > 1:
+        assumed.append(f"requests dealt out {router} among {engines} ranks, as the engine does")
+    return Deployment(laid, engine, timer, engines, _kv_token_B(laid), router, tuple(assumed))
 
 
 def _host(limits: Limits, basis: Basis, usual: bool, assumed: list[str]) -> Host:

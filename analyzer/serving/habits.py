@@ -37,6 +37,8 @@ class Habits(NamedTuple):
     """A request is let in only if its whole answer will fit too: nothing is ever thrown out."""
     prefix_caching: bool = True
     watermark: float = 0.0
+    router: str = "round_robin"
+    """Among data-parallel ranks."""
     graph_tokens: int = 0
     """Steps with prompts of no more tokens are replayed like those without."""
 
@@ -80,6 +82,7 @@ def _vllm_v1(version: Version, device: Device) -> Habits:
         tokens,
         sequences,
         asynchronous=version >= ASYNC_SINCE,
+        router="least_loaded",
         graph_tokens=GRAPH_TOKENS,
         reserve_whole_prompt=version >= WHOLE_PROMPTS_SINCE,
     )

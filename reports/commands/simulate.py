@@ -48,8 +48,9 @@ def declare(parser: ArgumentParser) -> None:
     _declare_limits(parser)
     many = parser.add_argument_group("deployment")
     many.add_argument("--replicas", type=int, default=1, metavar="N", help="times --dp")
-    many.add_argument("--router", default="round_robin", metavar="NAME",
-                      help="round_robin, least_loaded, prefix_aware")  # fmt: skip
+    many.add_argument("--router", metavar="NAME",
+                      help="round_robin, least_loaded (vLLM's own, between the ranks of --dp and "
+                      "--attention-dp), prefix_aware")  # fmt: skip
     many.add_argument("--prefill-replicas", type=int, metavar="N", help="of them, only prompts")
     many.add_argument("--kv-link-gbytes", type=float, default=25.0, metavar="GB/S",
                       help="over which caches go from prompts to decoding")  # fmt: skip
@@ -167,7 +168,7 @@ def _sim_options(options: Namespace, load: Load, deployed: Deployment) -> SimOpt
         load=load,
         engine=deployed.engine,
         replicas=options.replicas * deployed.replicas,
-        router=options.router,
+        router=options.router or deployed.router,
         disaggregation=split,
         slo=slo_of(options),
         keep_requests=MOST_ROWS if options.requests_out else KEPT,

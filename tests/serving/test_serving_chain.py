@@ -102,6 +102,9 @@ def test_the_chain_finds_the_step_times_and_predicts_the_rest(opened: Session) -
         "ttft_s", "tpot_s", "output_tok_s", "saturation rate"
     }  # fmt: skip
     assert max(abs(row.error) for row in found.rows) < 0.05
+    assert {row.metric for row in found.spreads} == {"ttft_s", "tpot_s", "e2e_s"}
+    assert max(abs(row.mean) for row in found.spreads) < 0.05
+    assert max(row.each for row in found.spreads) < 0.05
     table = report(found)
     assert "saturation rate" in table
     assert "beyond 10 %" not in table
