@@ -95,7 +95,7 @@ def predict(
     waits = kind.queues if queue is None else queue
     impossible = (fits < 1.0) if waits else (used.total_B > limits.memory_B) | (fits < 1.0)
     if strict and np.any(impossible):
-        raise CapacityError(_too_large(model, system, used, limits.memory_B, fits))
+        raise CapacityError(_too_large(model, system, used, limits.memory_B, fits, kind))
     running = _running(workload.batch, fits, waits)
     if waits and np.any(running < workload.batch):
         used = memory(laid, msgspec.structs.replace(workload, batch=running), kind)
@@ -192,15 +192,22 @@ def _without(found: Prediction, impossible: Any) -> Prediction:
     return found._replace(**times, **costs)
 
 
-def _too_large(model: Model, system: System, used: Memory, memory_B: Any, fits: Any) -> str:
+def _too_large(
+    model: Model, system: System, used: Memory, memory_B: Any, fits: Any, kind: EngineClass
+) -> str:
     needs, has = float(np.max(used.total_B)), float(np.min(memory_B))
     most = int(np.min(np.floor(fits)))
     room = f"; at most {most} sequences fit: lower the batch, or use more tp or pp" if most else ""
     return (
         f"{model.name} does not fit {system.name}: it needs {needs / 1e9:.1f} GB per device "
         f"(weights {float(np.max(used.weights_B)) / 1e9:.1f} GB) and a device has "
-        f"{has / 1e9:.1f} GB{room}"
+        f"{has / 1e9:.1f} GB{of_which(kind)}{room}"
     )
+
+
+def of_which(kind: EngineClass) -> str:
+    """What an engine that leaves a part of the memory alone makes of a device's figure."""
+    return f", of which {kind.name} takes {kind.memory_share:.0%}" if kind.memory_share < 1 else ""
 
 
 def check_context(model: Model, workload: Workload) -> None:

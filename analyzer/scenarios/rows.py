@@ -14,6 +14,7 @@ from analyzer.engines import engine_on
 from analyzer.errors import InputError
 from analyzer.memory import capacity, memory
 from analyzer.phases import lay
+from analyzer.predict import of_which
 from analyzer.records_arrival import FIXED_BATCHES, RATED
 from analyzer.scenarios.columns import Load
 from analyzer.scenarios.forms import Columns, Form, form_of
@@ -233,7 +234,7 @@ def _reasons(group: Group, load: Workload) -> list[str]:
             if most < 1.0 or (needs_B[row] > has_B and not group.queues):
                 said[row] = (
                     f"does not fit: it needs {needs_B[row] / 1e9:.1f} GB per device of "
-                    f"{has_B / 1e9:.1f} GB; at most {int(most)} sequences fit"
+                    f"{has_B / 1e9:.1f} GB{of_which(kind)}; at most {int(most)} sequences fit"
                 )
     return said
 

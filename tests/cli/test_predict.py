@@ -271,3 +271,17 @@ def test_a_made_up_key_in_a_system_file_is_refused(plumbline: Shell, tmp_path: P
 def test_this_machine_is_recognised_and_assumptions_are_said(plumbline: Shell) -> None:
     found = plumbline("predict --model qwen3-0.6b --system auto --json").json
     assert any("recognised" in said for said in found["warnings"])
+
+
+def test_what_does_not_fit_says_how_much_of_the_device_counts(plumbline: Shell) -> None:
+    """83 GB of 85.5: vLLM leaves a tenth of the memory alone."""
+    said = plumbline("predict --model falcon-40b --system H100-SXM --engine vllm")
+    assert said.code == 2
+    assert "of which vllm-" in said.err
+    assert "takes 90%" in said.err
+    assert (
+        "of which"
+        not in plumbline(
+            "predict --model llama-3.1-70b --system H100-SXM --engine transformers"
+        ).err
+    )
