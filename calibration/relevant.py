@@ -68,12 +68,14 @@ def _met(table: FlatTable) -> set[str]:
     attention = kinds == KIND_INDEX["attention"]
     codes = {COMPUTE[int(code)] for code in np.unique(columns["compute"][linear])}
     bits = columns["weight_bits"][linear & (columns["weight_B"] > 0)]
+    routed = bool((kinds == KIND_INDEX["grouped_gemm"]).any())
     tests = {
         **{name: bool(codes & set(formats)) for name, formats in _BY_COMPUTE.items()},
         "mem_eff": bool((bits >= 15).any()),
         "mem_eff_8": bool(((bits >= 7) & (bits < 15)).any()),
         "mem_eff_4": bool((bits < 7).any()),
-        "expert_eff": bool((kinds == KIND_INDEX["grouped_gemm"]).any()),
+        "expert_eff": routed,
+        "expert_gemm_eff": routed,
         "kv_narrow_eff": bool((columns["weight_bits"][attention] < 15).any()),
         "gqa_exponent": bool((columns["heads_per_group"][attention] > 1).any()),
         "query_cost": bool((columns["lone_flops"] > 0).any()),

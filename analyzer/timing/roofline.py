@@ -208,9 +208,9 @@ def _compute_s(
     peak = machine.peak_vector[code]
     gemm_eff = np.asarray([getattr(rates, name) for name in machine.gemm_rates])[code]
     share = np.full(len(KINDS), rates.attention_eff)
-    share[_GEMM], share[_GROUPED] = 1.0, rates.expert_eff
+    share[_GEMM], share[_GROUPED] = 1.0, rates.expert_gemm_eff
     linear = (kinds == _GEMM) | (kinds == _GROUPED)
-    efficiency = share[kinds] * np.where(linear, gemm_eff, 1.0)
+    efficiency = share[kinds] * np.where(kinds == _GEMM, gemm_eff, 1.0)
     half_rows = np.where(kinds == _GROUPED, min(rates.gemm_half, SMALLEST_TILE), rates.gemm_half)
     rows = columns["m"]
     wide = _WIDE[code]

@@ -187,6 +187,27 @@ def test_many_whole_walks_through_the_cache_cost_more() -> None:
         assert (taken[1] > taken[0]) == slower
 
 
+def test_experts_have_arithmetic_and_weights_of_their_own() -> None:
+    """Kernels of routed experts share no rate of arithmetic with the library's products."""
+    asked = Workload(batch=1, input_tokens=4096, output_tokens=2)
+    (step,) = count_prefill(lay(load("mixtral-8x7b"), Plan()), asked)
+    names = step.tables[0].names
+    free = Rates.ideal()
+
+    def taken_s(part: str, **rates: float) -> tuple[float, float]:
+        timed = time_ops(step.tables[0], machine(SYSTEM), free.with_values(**rates))
+        place = names.index(part)
+        return float(timed.compute_s.ravel()[place]), float(timed.memory_s.ravel()[place])
+
+    compute_s, memory_s = taken_s("moe.up")
+    assert taken_s("moe.up", expert_gemm_eff=0.5) == pytest.approx((2.0 * compute_s, memory_s))
+    assert taken_s("moe.up", gemm_eff_16=0.5) == pytest.approx((compute_s, memory_s))
+    assert taken_s("attention.out", expert_gemm_eff=0.5) == taken_s("attention.out")
+    streamed = taken_s("moe.up", expert_eff=0.5)
+    assert streamed[0] == pytest.approx(compute_s)
+    assert memory_s < streamed[1] < 2.0 * memory_s
+
+
 def test_engines_bring_their_habits_to_the_count() -> None:
     copying = lay(load("llama-3-8b"), Plan(engine="transformers")).layout
     plain = lay(load("llama-3-8b"), Plan()).layout
