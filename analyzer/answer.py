@@ -121,7 +121,7 @@ def settle(plan: Plan, model: Model, basis: Basis) -> Plan:
 def _engine(plan: Plan, basis: Basis) -> str:
     """The engine that is named, in the generation that was measured; else the measured one."""
     measured = basis.calibration.engine if basis.calibration else ""
-    if plan.engine and measured not in generations(engine(plan.engine).family):
+    if plan.engine and measured not in generations(plan.engine):
         return plan.engine
     return measured or plan.engine
 

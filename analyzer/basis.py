@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.calibrated import POOLED, Calibration, Found, calibrations, find, own_engines
-from analyzer.engines import engine, generations
+from analyzer.engines import generations
 from analyzer.errors import ConfigError
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.strict import convert, decode_toml
@@ -163,7 +163,7 @@ def _found(system: System, engine_class: str, arrival: str) -> Found:
 def generation(system: System, engine_class: str, arrival: str) -> str:
     """The generation of an engine to go by where none is stated: the newest that was measured
     under such arrivals on the system, else the one that was named."""
-    named = generations(engine(engine_class).family)
+    named = generations(engine_class)
     fixed = arrival in FIXED_BATCHES
     for name in reversed(named):
         held = _found(system, name, arrival).calibration
@@ -188,7 +188,7 @@ def usual(system: System, arrival: str) -> tuple[str, str]:
     newest = generation(system, SERVER, arrival)
     if newest in here:
         return newest, f"no engine is named: {newest} is taken"
-    measured = [name for name in reversed(generations(engine(SERVER).family)) if name in here]
+    measured = [name for name in reversed(generations(SERVER)) if name in here]
     for name in (*measured, "unstated"):
         if name in here:
             return name, f"no engine is named: {name} is taken"

@@ -20,6 +20,9 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     family: str
     """Software it is a generation of: 'vllm' for 'vllm-v0' and 'vllm-v1'."""
+    lineage: str
+    """The one engine that it is a generation of: whoever names that means any of them, while other
+    engines of the family are others."""
     fused: bool = True
     """Norms, activations and residuals run as fused kernels."""
     flash: bool = True
@@ -83,14 +86,16 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _class(name: str, family: str = "", **behaviour: object) -> EngineClass:
-    return EngineClass(name=name, family=family or name, **behaviour)  # type: ignore[arg-type]
+    named = {"lineage": family or name, **behaviour}
+    return EngineClass(name=name, family=family or name, **named)  # type: ignore[arg-type]
 
 
-def _eager(name: str, family: str = "") -> EngineClass:
+def _eager(name: str, lineage: str = "") -> EngineClass:
     """What runs transformers' own model code."""
     return _class(
         name,
-        family,
+        "transformers",
+        lineage=lineage or name,
         fused=False,
         graphs=False,
         queues=False,
@@ -169,9 +174,9 @@ ENGINES: dict[str, EngineClass] = {
             "autoawq-cpu", queues=False, memory_share=1.0, graphs=False, flash=False, own_keys=True
         ),
         _eager("transformers"),
-        _eager("transformers-bnb-0", "transformers"),
-        _eager("transformers-bnb", "transformers"),
-        _eager("accelerate", "transformers"),
+        _eager("transformers-bnb-0", "transformers-bnb"),
+        _eager("transformers-bnb"),
+        _eager("accelerate"),
         _class("unstated", queues=False, memory_share=1.0, graphs=False),
     )
 }
@@ -179,7 +184,7 @@ ENGINES: dict[str, EngineClass] = {
 
 def engine(name: str) -> EngineClass:
     """The class of that name; an engine that is not known behaves like a fused server."""
-    return ENGINES.get(name) or EngineClass(name=name, family=name)
+    return ENGINES.get(name) or EngineClass(name=name, family=name, lineage=name)
 
 
 def engine_on(name: str, device: Device) -> EngineClass:
@@ -194,6 +199,7 @@ def engine_on(name: str, device: Device) -> EngineClass:
     )
 
 
-def generations(family: str) -> list[str]:
-    """Classes of one family, oldest first."""
-    return [entry.name for entry in ENGINES.values() if entry.family == family]
+def generations(name: str) -> list[str]:
+    """All generations of the engine whose class has that name, oldest first."""
+    lineage = engine(name).lineage
+    return [entry.name for entry in ENGINES.values() if entry.lineage == lineage]

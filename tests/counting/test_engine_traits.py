@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.counting import Layout, Segment, Step, count
+from analyzer.engines import engine, generations
 from analyzer.errors import ConfigError
 from analyzer.models_catalog import load
 from analyzer.phases import count_prefill, lay
@@ -107,3 +108,13 @@ def test_keys_are_copied_for_each_head_unless_all_share_one(name: str, times: in
     heads = shared.groups[core] * shared.heads_per_group[core]
     assert own.groups[core] * own.heads_per_group[core] == heads
     assert own.total("flops") == shared.total("flops")
+
+
+def test_generations_are_of_one_engine_and_not_of_its_relatives() -> None:
+    """Whoever names transformers does not mean accelerate, whose rates are others."""
+    assert generations("transformers") == ["transformers"]
+    assert generations("accelerate") == ["accelerate"]
+    assert generations("transformers-bnb") == ["transformers-bnb-0", "transformers-bnb"]
+    assert generations("vllm-v0")[:4] == ["vllm-2023", "vllm-0.4", "vllm-v0", "vllm-v1"]
+    assert generations("nobody's") == []
+    assert engine("accelerate").family == engine("transformers").family
