@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from analyzer.calibrated import FOLDER, POOLED, Band, Calibration, calibrations, load_calibration
 from analyzer.errors import CalibrationError, InputError, nearest
+from analyzer.kinship import kin, kin_of
 from analyzer.records import Record
 from analyzer.relatives import write_relatives
 from analyzer.systems_catalog import load_system
@@ -41,7 +42,8 @@ from calibration.rounds import (
     second_round,
     speaks_for_itself,
 )
-from calibration.strangers import SYSTEM
+from calibration.strangers import SYSTEM, relatives_of
+from calibration.unmet import completed
 
 Array = NDArray[np.float64]
 
@@ -143,20 +145,14 @@ COMMAND = "plumbline calibrate --all"
 
 def outcomes(found: Everything) -> list[Outcome]:
     """Every (system, engine) with its calibration."""
-    return [
-        Outcome(
-            group,
-            found.fitted[key],
-            assemble(
-                group,
-                found.fitted[key].fit,
-                found.fitted[key].held_out.predicted,
-                found.bands[key],
-                COMMAND,
-            ),
-        )
-        for key, group in sorted(found.collected.groups.items())
-    ]
+    learnt = pooling.all_beliefs(found.alone)
+    known = kin(relatives_of(found.collected.groups, learnt).values())
+    made = []
+    for key, group in sorted(found.collected.groups.items()):
+        done = found.fitted[key]
+        own = assemble(group, done.fit, done.held_out.predicted, found.bands[key], COMMAND)
+        made.append(Outcome(group, done, completed(own, group.system.device, known)))
+    return made
 
 
 def write_catalog(found: Everything, folder: Path = FOLDER) -> list[Path]:
@@ -259,7 +255,7 @@ def _outcome(group: Group, fitted: Fitted) -> Outcome:
         (*made, *missing, *seen_of(group, fitted.fit)),
         command,
     )
-    return Outcome(group, fitted, found)
+    return Outcome(group, fitted, completed(found, group.system.device, kin_of(FOLDER)))
 
 
 def _borrowed(group: Group, have: set[str]) -> list[Band]:
