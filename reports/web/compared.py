@@ -16,7 +16,7 @@ from analyzer.units import show
 from analyzer.use_cases import USE_CASES, UseCase
 from reports.web.asking import Asked, ask, settle_ranks
 from reports.web.figure import Figure, Rule, figure
-from reports.web.predicted import count
+from reports.web.predicted import count, dollars
 from reports.web.state import Values
 from reports.web.technologies import TECHNOLOGIES, changed
 
@@ -256,7 +256,7 @@ def rows(found: Sequence[Entry]) -> list[tuple[str, ...]]:
             *(show(float(getattr(said, name)), "time", 3) for name in TIMES),
             f"{count(float(said.decode_tok_s) / float(plan.devices))} tok/s",
             show(float(said.memory.total_B), "bytes", 3),
-            "–" if usd is None else f"${usd:.3g}",
+            "–" if usd is None else dollars(usd),
             bound(one.answer).overall,
         ))  # fmt: skip
     return made

@@ -7,13 +7,14 @@ from functools import cache
 
 from analyzer.calibrated import POOLED, calibrations
 from analyzer.engines import ENGINES
-from analyzer.models_catalog import names
+from analyzer.models_catalog import names, resolve
 from analyzer.precision import FORMATS
 from analyzer.systems_catalog import system_names
 from reports.web.state import Choice, Field, Whole
 
 MODEL_DEFAULT, SYSTEM_DEFAULT = "llama-3-8b", "H100-SXM"
 AUTO = "auto"
+LONGEST_NAME = 100
 RANKS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 36, 40, 48, 64, 72, 96, 128, 256)
 ARRIVALS = {"static": "all at once", "closed_loop": "that many in flight at all times"}
 BASES = {
@@ -64,7 +65,16 @@ def _system_shown(name: str) -> str:
     return name if name in measured_systems() else f"{name} (not measured)"
 
 
-MODEL = Choice("model", "Model", MODEL_DEFAULT, models)
+def named(default: str) -> Choice:
+    """A model: one of the catalog's, or a hub id or other spelling of one."""
+    return Choice("model", "Model", default, models, also=_spelled)
+
+
+def _spelled(text: str) -> bool:
+    return len(text) <= LONGEST_NAME and text.isprintable() and resolve(text) is not None
+
+
+MODEL = named(MODEL_DEFAULT)
 SYSTEM = Choice("system", "System", SYSTEM_DEFAULT, systems, shown=_system_shown)
 BATCH = Whole("batch", "Batch, sequences", 8, 1, 65_536)
 INPUT = Whole("input", "Prompt, tokens", 1024, 1, 4_000_000)

@@ -40,7 +40,7 @@ PROMISE = Real(
     "ttft_ms", "First token promised within, ms", None, 0.1, 1e7,
     "Draws a line; leave it empty for none.", optional=True,
 )  # fmt: skip
-MODEL = Choice("model", "Model", "llama-3.1-8b", fields.models)
+MODEL = fields.named("llama-3.1-8b")
 ASKED: dict[str, tuple[Field, ...]] = {
     "use cases": (CASES, MODEL, fields.SYSTEM),
     "models": (MODELS, fields.SYSTEM, fields.INPUT, fields.OUTPUT),

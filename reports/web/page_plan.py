@@ -14,7 +14,7 @@ from reports.web.state import Choice, Flag, Real, Several, Whole
 from reports.web.widgets import read, settle, widgets
 
 PAGE = "plan"
-MODEL = Choice("model", "Model", "llama-3.1-70b", fields.models)
+MODEL = fields.named("llama-3.1-70b")
 SYSTEMS = Several("systems", "Systems on offer", ("H100-SXM", "H200-SXM"), fields.systems, 6)
 INPUT = Whole("input", "Prompt, tokens", 2048, 1, 1_000_000)
 OUTPUT = Whole("output", "Answer, tokens", 256, 1, 131_072)

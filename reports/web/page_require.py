@@ -22,7 +22,7 @@ from reports.web.widgets import read, settle, widgets
 
 PAGE = "require"
 OWN = "own"
-MODEL = Choice("model", "Model", "llama-3.1-8b", fields.models)
+MODEL = fields.named("llama-3.1-8b")
 CASE = Choice(
     "case", "Use case", "chat", lambda: (*USE_CASES, OWN),
     "Lengths, beams and promises of a kind of use, or your own below.",

@@ -17,7 +17,7 @@ from analyzer.systems_catalog import load_system
 from analyzer.units import show
 from analyzer.workload import SLO
 from reports.web.figure import Figure, Rule, figure
-from reports.web.predicted import Card, count
+from reports.web.predicted import Card, count, dollars
 from reports.web.state import Values
 
 BEST = 8
@@ -145,18 +145,18 @@ HEADS = (
 
 
 def best(found: Found) -> list[tuple[str, ...]]:
-    """The best plans as a table; ties within the interval are called ties."""
+    """The best batch of the best layouts as a table; ties within the interval are called ties."""
     ties = found.ties()
     tied = set() if ties is None else set(ties.tolist())
     made: list[tuple[str, ...]] = []
-    for place, at in enumerate(found.ranked(BEST)):
+    for place, at in enumerate(found.leaders(BEST)):
         row = found.row(at)
         usd = row.usd_per_million
         made.append((
             row.system, _cut(found, at), f"{row.replicas:,}", f"{row.batch:,.0f}",
             show(row.ttft_s, "time", 3), show(row.tpot_s, "time", 3),
             f"{count(row.tok_s_per_device)} tok/s", f"{count(row.tok_s_per_user)} tok/s",
-            f"${usd:.3g}" if np.isfinite(usd) else "–",
+            dollars(usd) if np.isfinite(usd) else "–",
             "best" if place == 0 else "tie" if at in tied else found.why(at),
         ))  # fmt: skip
     return made
@@ -186,7 +186,9 @@ def refusal(found: Found) -> str:
     """Why no plan keeps the promise, and how near the nearest came."""
     lost = sorted(found.lost(), key=lambda each: -each.plans)
     reasons = "; ".join(f"{each.plans:,}: {each.meaning}" for each in lost)
-    return f"none of {found.plans:,} plans keeps promise and budget ({reasons})"
+    more = "; take more devices or narrower weights, or see `plumbline search --offload`"
+    advice = more if found.nothing_fits else ""
+    return f"none of {found.plans:,} plans keeps promise and budget ({reasons}){advice}"
 
 
 def lost(found: Found) -> list[tuple[str, ...]]:

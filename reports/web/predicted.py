@@ -89,7 +89,7 @@ def _costs(found: Answer) -> Iterator[Card]:
     if energy_J is not None:
         yield Card("Energy", f"{float(energy_J):.3g} J", "per output token")
     if usd is not None:
-        yield Card("Cost", f"${float(usd):.3g}", "per million output tokens")
+        yield Card("Cost", dollars(float(usd)), "per million output tokens")
 
 
 def between(found: Answer, name: str) -> str:
@@ -288,3 +288,8 @@ def basis(found: Answer) -> str:
         f"models; {known} of {len(held.rates)} rates identified by them, the others taken from "
         "a prior."
     )
+
+
+def dollars(usd: float) -> str:
+    """A price: to the cent, or to three digits where it is less than a dollar."""
+    return f"${usd:,.2f}" if usd >= 1.0 else f"${usd:.3g}"

@@ -106,13 +106,19 @@ class Choice(Field):
         options: Callable[[], Sequence[str]],
         about: str = "",
         shown: Callable[[str], str] = str,
+        also: Callable[[str], bool] = lambda text: False,
     ) -> None:
         super().__init__(name, label, default, about)
-        self.options, self.shown = options, shown
+        self.options, self.shown, self.also = options, shown, also
+
+    def offered(self, value: str) -> Sequence[str]:
+        """The list, and before it a value that means something without being on it."""
+        known = self.options()
+        return known if value in known else (value, *known)
 
     def parse(self, text: str) -> str:
         known = self.options()
-        if text in known:
+        if text in known or self.also(text):
             return text
         raise ConfigError(
             f"{self.name} {quoted(text)} is not one of the {len(known)} known{nearest(text, known)}"

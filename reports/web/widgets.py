@@ -83,7 +83,8 @@ def widget(page: str, field: Field) -> None:
             shared["value"] = None
         st.number_input(field.label, field.low, field.high, format="%g", **shared)
     elif isinstance(field, Choice):
-        st.selectbox(field.label, field.options(), format_func=field.shown, **shared)
+        offered = field.offered(st.session_state[_key(page, field)])
+        st.selectbox(field.label, offered, format_func=field.shown, **shared)
     elif isinstance(field, Several):
         st.multiselect(field.label, field.options(), max_selections=field.most, **shared)
     elif isinstance(field, Flag):

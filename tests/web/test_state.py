@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.errors import ConfigError
+from reports.web.fields import MODEL
 from reports.web.state import (
     Choice,
     Field,
@@ -126,3 +127,23 @@ def test_words_of_a_user_are_shown_as_they_stand() -> None:
     assert plain("![x](http://a.b)") == r"\!\[x\]\(http\:\/\/a\.b\)"
     assert quoted("a\nb\x1b") == "'a·b·'"
     assert len(quoted("y" * 1000)) < 50
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Qwen/Qwen3-235B-A22B-FP8", True),
+        ("qwen3-235b-a22b-fp8", True),
+        ("llama-3-8b", True),
+        ("qwen9-1b", False),
+        ("../secrets", False),
+        ("x" * 399, False),
+        ("llama-3-8b" + chr(0), False),
+    ],
+)
+def test_a_model_may_be_spelled_as_on_the_hub(text: str, kept: bool) -> None:
+    """What stands for a model is that model, with its own format; nothing else slips in."""
+    found = parse((MODEL,), {"model": text})
+    assert found.values["model"] == (text if kept else MODEL.default)
+    assert bool(found.problems) != kept
+    assert found.values["model"] in MODEL.offered(found.values["model"])
