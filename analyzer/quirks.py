@@ -6,6 +6,7 @@ that are fitted and tables that are predicted, so that a quirk is known in one p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -85,6 +86,15 @@ then go on alike."""
 def one_text(engine: EngineClass, source: str) -> bool:
     """True where the source's script made all sequences of a batch the same."""
     return (source, engine.family) in ONE_TEXT
+
+
+_CHUNKS = re.compile(r"prompt in chunks of (\d+)$")
+
+
+def prompt_chunk(scenario: Scenario) -> int | None:
+    """Prompt tokens that a step took, where the variant states them."""
+    found = _CHUNKS.search(scenario.variant)
+    return int(found[1]) if found else None
 
 
 REPAIRS: dict[str, Repair] = {

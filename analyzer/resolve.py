@@ -20,6 +20,7 @@ from analyzer.model import Attention, Model
 from analyzer.models_catalog import load as load_model
 from analyzer.phases import Laid, lay
 from analyzer.plan import Plan
+from analyzer.quirks import prompt_chunk
 from analyzer.records import Scenario
 from analyzer.records_arrival import Arrival
 from analyzer.records_engine import engine_class
@@ -93,6 +94,7 @@ def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -
     tp = _ranks(scenario, ep)
     pp = scenario.pp or 1
     weights = weight_format(scenario.weight_precision, model)
+    chunk = prompt_chunk(scenario)  # each is a call of its own then, which no other overlaps
     plan = Plan(
         tp=tp,
         pp=pp,
@@ -103,11 +105,11 @@ def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -
         activations=activation_format(weights),
         kv=cache_format(scenario.kv_precision, weights, kind),
         micro_batches=None if kind.pipelined else 1,
-        chunk_tokens=kind.chunk_tokens,
+        chunk_tokens=chunk or kind.chunk_tokens,
         engine=kind.name,
         fused=kind.fused,
         flash=kind.flash,
-        chunks_overlap=kind.chunks_overlap,
+        chunks_overlap=kind.chunks_overlap and chunk is None,
     )
     check_plan(plan, model, system)
     return plan

@@ -118,3 +118,12 @@ def test_generations_are_of_one_engine_and_not_of_its_relatives() -> None:
     assert generations("vllm-v0")[:4] == ["vllm-2023", "vllm-0.4", "vllm-v0", "vllm-v1"]
     assert generations("nobody's") == []
     assert engine("accelerate").family == engine("transformers").family
+
+
+def test_chunks_as_a_row_states_them() -> None:
+    asked = {"hardware": "H100-SXM", "model": "llama-3-8b", "engine": "llama.cpp", "pp": 2}
+    lengths = {"input_tokens": 128.0, "output_tokens": 16.0}
+    usual = question(Scenario(**asked, **lengths)).plan
+    stated = question(Scenario(variant="prompt in chunks of 16", **asked, **lengths)).plan
+    assert (usual.chunk_tokens, usual.chunks_overlap) == (512, True)
+    assert (stated.chunk_tokens, stated.chunks_overlap) == (16, False)
