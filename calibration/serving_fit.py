@@ -55,6 +55,9 @@ class Observed(NamedTuple):
     name: str
     parts: tuple[Part, ...]
     medians: dict[str, float]
+    requests: tuple[dict[int, dict[str, float]], ...] = ()
+    """Of each part, every request's own figures by its number; then these are met, not the medians:
+    each request has a twin in the simulation that came at the same time with the same lengths."""
 
 
 class PacedTimer:
@@ -189,7 +192,7 @@ class _Problem:
         timer = self._build(values)
         engine = with_request_s(self._engine, values.get("request_s", 0.0))
         return {
-            run.name: log_ratios(simulate_parts(run.parts, engine, timer), run.medians)
+            run.name: log_ratios(simulate_parts(run.parts, engine, timer), run)
             for run in self._observed
         }
 
@@ -227,7 +230,22 @@ def medians_of(results: Sequence[SimResult]) -> dict[str, float]:
     return found
 
 
-def log_ratios(results: Sequence[SimResult], measured: dict[str, float]) -> dict[str, float]:
-    """ln(simulated/measured) of each measured median."""
+def log_ratios(results: Sequence[SimResult], run: Observed) -> dict[str, float]:
+    """ln(simulated/measured) of each measured figure: of the medians, or request by request."""
+    if run.requests:
+        return {name: _of_twins(results, run, name) for name in run.medians}
     simulated = medians_of(results)
-    return {name: float(np.log(simulated[name] / value)) for name, value in measured.items()}
+    return {name: float(np.log(simulated[name] / value)) for name, value in run.medians.items()}
+
+
+def _of_twins(results: Sequence[SimResult], run: Observed, name: str) -> float:
+    """Mean over all requests but the tenth at either end: which of two came first decides those."""
+    logs = []
+    for result, measured in zip(results, run.requests, strict=True):
+        for times in result.request_times:
+            real = measured.get(times.number, {}).get(name)
+            ours = getattr(times, name)
+            if real and ours:
+                logs.append(np.log(ours / real))
+    cut = len(logs) // 10
+    return float(np.mean(np.sort(logs)[cut : len(logs) - cut]))

@@ -132,11 +132,21 @@ def _observed(name: str, taken: Sequence[Taken], measured: Measured) -> Observed
     found = medians(runs)
     if len({run.load for run in runs}) > 1:
         parts = tuple(Part(run.load, pace) for run, pace in zip(runs, paces, strict=True))
-        return Observed(name, parts, found)
+        return Observed(name, parts, found, tuple(_by_request(run) for run in runs))
     if isinstance(runs[0].load.arrivals, AllAtOnce):
         found.pop("ttft_s", None)
     pace = Pace(*(float(np.median(each)) for each in zip(*paces, strict=True)))
     return Observed(name, (Part(runs[0].load, pace),), found)
+
+
+def _by_request(run: ServeRun) -> dict[int, dict[str, float]]:
+    """What each request that succeeded saw."""
+    found = {}
+    for outcome in run.log.outcomes:
+        times = {"ttft_s": outcome.ttft_s(), "tpot_s": outcome.tpot_s}
+        if outcome.ok:
+            found[outcome.number] = {name: value for name, value in times.items() if value}
+    return found
 
 
 def _latencies(name: str, runs: list[ServeRun], simulated: list[SimResult]) -> list[Row]:

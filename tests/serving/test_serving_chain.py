@@ -27,6 +27,7 @@ from calibration.serving_fit import (
     Pace,
     Part,
     fit_serving,
+    log_ratios,
     medians_of,
     simulate_parts,
 )
@@ -154,6 +155,30 @@ def test_rates_come_back_from_simulated_medians() -> None:
         assert found.values[name] == pytest.approx(value, rel=0.03)
     with pytest.raises(CalibrationError, match="2 medians cannot fix 3"):
         fit_serving(runs[:1], engine, build, KNOBS)
+
+
+def test_requests_are_compared_with_their_twins() -> None:
+    engine = EngineOptions(kv_blocks=1000, max_sequences=16, prefix_caching=False)
+    load = Load(
+        arrivals=Poisson(rate_per_s=4.0),
+        input_tokens=Uniform(low=10, high=300),
+        output_tokens=Uniform(low=1, high=30),
+        requests=60,
+    )
+    parts = (Part(load),)
+    truth = simulate_parts(parts, engine, build(TRUTH))
+    times = {
+        each.number: {"ttft_s": each.ttft_s, "tpot_s": each.tpot_s}
+        for each in truth[0].request_times
+    }
+    run = Observed("twins", parts, medians_of(truth), (times,))
+    assert log_ratios(truth, run) == {"ttft_s": 0.0, "tpot_s": 0.0}
+    # Slower steps, as many arrivals: at least that much longer, and some waiting on top.
+    slower = simulate_parts(parts, engine, build({n: 1.02 * v for n, v in TRUTH.items()}))
+    assert all(np.log(1.02) * 0.99 < value < 0.1 for value in log_ratios(slower, run).values())
+    # A request that failed has no twin and does not count.
+    fewer = {number: found for number, found in times.items() if number % 2}
+    assert log_ratios(truth, run._replace(requests=(fewer,))) == {"ttft_s": 0.0, "tpot_s": 0.0}
 
 
 def test_a_slower_machine_is_simulated_and_fitted_as_such() -> None:
