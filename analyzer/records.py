@@ -23,6 +23,8 @@ Kind = Literal["e2e", "operator", "link", "collective", "layer", "memory", "offl
 Severity = Literal["note", "suspect", "impossible"]
 Verdict = Literal["good", "suspect", "impossible"]
 Scalar = str | int | float | bool
+REPEAT = "repeat"
+"""Part of a case: which of several visits to one and the same measurement this is."""
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

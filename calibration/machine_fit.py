@@ -12,6 +12,7 @@ from analyzer.timing.machine import machine
 from calibration.intake import as_measured_here
 from calibration.machine_operators import learn, priors_for_models
 from calibration.run import Outcome, calibrate_collected, gathered
+from calibration.visits import is_disturbed, joined
 
 PARTS = frozenset({"operator", "link", "collective", "layer", "memory"})
 """Kinds of record that are no rows to fit: operators give priors, links and collectives the system,
@@ -25,7 +26,7 @@ def fit_records(records: Sequence[Record], reference: str, doubtful: bool = Fals
     whole = [record for record in records if record.kind not in PARTS]
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
-        own = as_measured_here(whole, reference, models, doubtful)
+        own = as_measured_here(joined(whole), reference, models, doubtful)
         collected = gathered(reference, own, models / "none")
     around = None if learnt is None else lambda group: priors_for_models(learnt, group)
     return calibrate_collected(system.name, collected, priors_of=around)
@@ -34,6 +35,6 @@ def fit_records(records: Sequence[Record], reference: str, doubtful: bool = Fals
 def mostly_disturbed(records: Sequence[Record]) -> bool:
     """Whether others were on the machine for most of its whole runs, so that what is left over
     would say less than all of it does."""
-    whole = [record for record in records if record.kind == "e2e" and record.metrics]
-    disturbed = sum(any("disturbed" in flag.reason for flag in r.flags) for r in whole)
+    whole = joined(record for record in records if record.kind == "e2e" and record.metrics)
+    disturbed = sum(is_disturbed(record) for record in whole)
     return 2 * disturbed > len(whole)

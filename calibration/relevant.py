@@ -57,6 +57,8 @@ def relevant(problem: Problem) -> list[str]:
         met.add("stream_overlap")
     if any(bundle.looped for bundle in problem.bundles):
         met |= {"burst", "interference", "prefill_launch_s"}
+    if problem.machine.matrix_vector:
+        met |= {"linear_s", "rows_eff"}
     if problem.machine.matrix_vector and met >= {"gemm_eff_32", "gemm_eff_16"}:
         met |= WIDE
     return sorted(met)

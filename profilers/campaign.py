@@ -20,7 +20,7 @@ from analyzer.errors import CaseTimeout
 from profilers.cases import Case, Described, Failure, Machine, Outcome, Planned
 from profilers.device import Clock, SystemClock
 from profilers.options import Options
-from profilers.planning import RULES, cut_to_budget, plan
+from profilers.planning import cut_to_budget, plan, rules_of
 from profilers.progress import Progress, Reporter, Tally
 from profilers.results import failure_record, outcome_record
 from profilers.settled import settled
@@ -229,7 +229,8 @@ class _Campaign:
                 self._keep(item.case, reply)
 
     def _rules(self, profile: str) -> Rules:
-        rules, retake_s = RULES[profile], self._options.retake_s
+        rules = rules_of(profile, self._described.machine)
+        retake_s = self._options.retake_s
         return rules if retake_s is None else msgspec.structs.replace(rules, retake_s=retake_s)
 
     def _lose(

@@ -1,9 +1,9 @@
 """Generations that no campaign measures: models, lengths and batches to check a calibration on.
 
 The models, prompts and outputs differ from those of the `generation` profile, and are the same on
-every machine, so that nobody chooses them after the fact. Every case is taken `REPEATS` times, each
-time in a process of its own with a model built anew: how far the repeats lie apart is the machine's
-own noise, which no prediction can beat.
+every machine, so that nobody chooses them after the fact. Every case is visited `REPEATS` times,
+each time in a process of its own with a model built anew, the visits to one case minutes apart: how
+far the earlier ones lie from the later ones is the machine's own noise, which no prediction beats.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from profilers.device import Clock
 from profilers.model_shapes import CHECK_MODELS
 from profilers.options import Options
 from profilers.progress import Reporter
+from profilers.workers import start
 
-REPEATS = 2
+REPEATS = {"cpu": 5, "cuda": 2}
+"""By kind of device. Processors share their host with strangers and need more."""
 PAIRS = {
     "tiny": ((1, 12), (2, 10)),
     "small": ((1, 64), (1, 256), (2, 64)),
@@ -49,15 +51,25 @@ def plan(options: Options, machine: Machine, repeat: int) -> list[Planned]:
             )
             planned += [
                 _repeated(item, repeat, rank)
-                for item in generation.plan(one, machine)
+                for item in generation.plan_once(one, machine)
                 if item.memory_B < machine.memory_B
             ]
     return planned
 
 
 def _repeated(item: Planned, repeat: int, rank: int) -> Planned:
-    case = msgspec.structs.replace(item.case, case={**item.case.case, "repeat": repeat})
-    return msgspec.structs.replace(item, case=case, priority=rank)
+    return msgspec.structs.replace(generation.visit(item, repeat), priority=rank)
+
+
+def _kind(options: Options, workers: WorkerFactory | None) -> str:
+    """`cpu` or `cuda`; where the user left it open, a worker says what it found."""
+    if options.device != "auto":
+        return options.device.partition(":")[0]
+    worker = workers() if workers else start(options.device, options.threads, options.store)
+    try:
+        return worker.describe().machine.device.partition(":")[0]
+    finally:
+        worker.close()
 
 
 def run(
@@ -68,9 +80,10 @@ def run(
     clock: Clock | None = None,
 ) -> list[CampaignResult]:
     """Measure all repeats, each with worker processes of its own and its share of the budget."""
-    share_s = None if options.budget_s is None else options.budget_s / REPEATS
+    repeats = REPEATS[_kind(options, workers)]
+    share_s = None if options.budget_s is None else options.budget_s / repeats
     done = []
-    for repeat in range(REPEATS):
+    for repeat in range(repeats):
         mine = msgspec.structs.replace(options, budget_s=share_s, seed=options.seed + repeat)
         planner = partial(plan, repeat=repeat)
         found = measure_planned(mine, planner, reporter=reporter, workers=workers, clock=clock)

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analyzer.records import Scenario
+import msgspec
+
+from analyzer.records import REPEAT, Scenario
 from profilers import estimates
 from profilers.cases import Case, Failure, Machine, Outcome, Planned
 from profilers.model_shapes import rough_active_share, rough_parameters
@@ -31,6 +33,13 @@ RULES = Rules(
     warmup_s=1.0,
     retake_s=4.0,
 )
+VISIT_RULES = Rules(
+    min_samples=1, min_time_s=0.0, max_noise=0.01, max_samples=6, cap_s=0.4,
+    warmup_values=1, warmup_s=0.0, retake_s=2.0,
+)  # fmt: skip
+"""On a processor a case is visited several times, briefly: on shared hosts speed comes in spells of
+tens of seconds, which more samples of one moment would not show."""
+VISITS = {"tiny": 2, "small": 4, "large": 4}
 BATCHES = {"tiny": (1, 2), "small": (1, 4), "large": (1, 8, 64, 256)}
 PROMPTS = {"tiny": (8, 16), "small": (32, 128, 512), "large": (128, 1024, 8192, 32512)}
 OUTPUTS = {"tiny": 4, "small": 16, "large": 16}
@@ -49,6 +58,15 @@ HOST_OVERHEAD = 3.0
 
 
 def plan(options: Options, machine: Machine) -> list[Planned]:
+    """Every model, batch and prompt length; on a processor several visits to each."""
+    once = plan_once(options, machine)
+    if machine.device != "cpu":
+        return once
+    visits = VISITS[estimates.size_of(options, machine)]
+    return [visit(item, number) for number in range(visits) for item in once]
+
+
+def plan_once(options: Options, machine: Machine) -> list[Planned]:
     """Every model, batch and prompt length that the machine's memory holds."""
     size = estimates.size_of(options, machine)
     output = options.output_tokens or OUTPUTS[size]
@@ -61,6 +79,12 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
                     for cache in _caches(machine):
                         planned.append(_planned(scenario, config, cache, machine, size))
     return [item for item in planned if item is not None]
+
+
+def visit(item: Planned, number: int) -> Planned:
+    """One of several visits to a case, in a batch of its own."""
+    case = msgspec.structs.replace(item.case, case={**item.case.case, REPEAT: number})
+    return msgspec.structs.replace(item, case=case, batch=f"{item.batch} {number}")
 
 
 def _caches(machine: Machine) -> tuple[str, ...]:
@@ -84,12 +108,18 @@ def _planned(
             scenario=scenario,
             case={"config": config_text(config), "cache": cache, "attention": "sdpa"},
         ),
-        estimate_s=estimates.measuring_s(run_s, RULES, machine)
-        + estimates.build_s(machine, weights_B) / 4,
+        estimate_s=_estimate_s(run_s, machine) + estimates.build_s(machine, weights_B) / 4,
         priority=(0 if core else 1) + (cache == "static" and (batch, prompt) != (1, 1024)),
         batch=f"{scenario.model} {dtype}",
         memory_B=1.03 * weights_B + 2.1 * kv_B,
     )
+
+
+def _estimate_s(run_s: float, machine: Machine) -> float:
+    """Wall time of a case; on a processor, of a visit: a run to warm up, and one or more."""
+    if machine.device != "cpu":
+        return estimates.measuring_s(run_s, RULES, machine)
+    return estimates.OVERHEAD_S + run_s + max(run_s, VISIT_RULES.cap_s)
 
 
 def rough_generation(

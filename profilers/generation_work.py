@@ -132,7 +132,13 @@ def _measure_together(
             yield failure(case, error)
     kit = replace(bench.kit, device=CpuDevice(bench.clock))
     benches = [
-        Bench(name=name, run=made.run, details=made.parts, cuda_graph=made.is_graphed)
+        Bench(
+            name=name,
+            run=made.run,
+            details=made.parts,
+            cuda_graph=made.is_graphed,
+            first_s=made.parts()["e2e_s"],
+        )
         for name, made in generators.items()
     ]
     results = measure_together(benches, kit, rules, seed) if benches else {}

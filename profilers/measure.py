@@ -40,6 +40,8 @@ class Bench:
     """How many units of work one `run` does; reported times are per unit."""
     details: Callable[[], dict[str, float]] | None = None
     """After a run: its parts, in seconds. Such a bench is long; each sample is a block."""
+    first_s: float | None = None
+    """Seconds of a call that was made already: where a visit is short, all the warm-up it gets."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,12 @@ def _before(bench: Bench, device: Device) -> Call | None:
 def _warm_up(session: _Session, kit: Kit) -> None:
     """Call until stable, finding on the way how many calls make a sample long enough to time."""
     rules, bench = session.rules, session.bench
+    if bench.first_s is not None and rules.warmup_values <= 1:
+        session.typical_s = bench.first_s
+        session.warmup = Warmup(
+            calls=1, seconds=bench.first_s, first_call_s=bench.first_s, stable=True
+        )
+        return
     before = _before(bench, kit.device)
     began = kit.clock.now()
     first_s = kit.device.time_calls(bench.run, 1, 1, before)[0]

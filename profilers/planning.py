@@ -33,6 +33,14 @@ RULES: dict[str, Rules] = {
     "memory": memory.RULES,
 }
 
+CPU_RULES: dict[str, Rules] = {"generation": generation.VISIT_RULES}
+
+
+def rules_of(profile: str, machine: Machine) -> Rules:
+    """What a measurement of that profile may cost on that machine."""
+    return (CPU_RULES.get(profile) if machine.device == "cpu" else None) or RULES[profile]
+
+
 BUDGET_SHARE = 0.92
 """Of the budget, what the plan may fill; the rest is for starting workers and for re-takes."""
 

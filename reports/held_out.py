@@ -1,8 +1,9 @@
 """Measured generations against predictions: how far off, beside how far the machine is from itself.
 
-The geomean error is exp(mean |ln(predicted/measured)|) − 1. The noise is the same figure between
-the repeats of a case, each taken by a process of its own: no prediction can do better than about
-that. Rows of models that the calibration was fitted to are shown, and counted apart.
+The geomean error is exp(mean |ln(predicted/measured)|) − 1. What was measured is the lower quartile
+over the visits to a case, each by a process of its own; the noise is the same error between the
+earlier and the later visits (`calibration/visits.py` says why): no prediction can do better than
+about that. Rows of models that the calibration was fitted to are shown, and counted apart.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from analyzer.records import Record
 from analyzer.resolve import question
 from analyzer.system import System
 from calibration.intake import as_measured_here
+from calibration.visits import STATISTIC, between_halves, by_case, is_disturbed, typical
 from reports.table import table
 
 Array = NDArray[np.float64]
@@ -42,10 +44,10 @@ class Row(NamedTuple):
     input_tokens: float
     output_tokens: float
     measured: Array
-    """Geometric mean over the repeats; NaN where a metric is missing."""
+    """Lower quartile over the visits; NaN where a metric is missing."""
     predicted: Array
     noise: Array
-    """|ln| between the repeats, NaN where there was one."""
+    """|ln| between earlier and later visits, NaN where there was one."""
     inside: tuple[bool | None, ...]
     """Whether the measured value lies in the predicted interval."""
     fitted: bool
@@ -68,7 +70,7 @@ class Compared(NamedTuple):
         return np.asarray(ratios[np.isfinite(ratios)], dtype=np.float64)
 
     def noise(self, metric: int) -> float:
-        """Geomean difference between repeats, as a ratio; NaN where nothing was repeated."""
+        """Geomean difference between visits, as a ratio; NaN where nothing was visited twice."""
         found = np.array([row.noise[metric] for row in self.rows])
         found = found[np.isfinite(found)]
         return float(np.expm1(found.mean())) if len(found) else float("nan")
@@ -92,17 +94,17 @@ def compare(
     """
     rates = cache(basis_of or partial(basis.calibrated, system, arrival="static"))
     left_out: dict[str, int] = defaultdict(int)
-    cases: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    usable: list[Record] = []
     with tempfile.TemporaryDirectory() as models:
         for record in as_measured_here(records, reference, Path(models)):
             reason = _unusable(record, doubtful)
             if reason is None:
-                cases[_key(record)].append(record)
+                usable.append(record)
             elif reason:
                 left_out[reason] += 1
         rows = []
         labels = set()
-        for repeats in cases.values():
+        for repeats in by_case(usable):
             try:
                 row, label = _row(repeats, system, rates)
                 rows.append(row)
@@ -121,13 +123,8 @@ def _unusable(record: Record, doubtful: bool) -> str | None:
         return ""
     if not record.metrics:
         return record.flags[0].code if record.flags else "no figures"
-    disturbed = any("disturbed" in flag.reason for flag in record.flags)
-    return "others were on the machine meanwhile" if disturbed and not doubtful else None
-
-
-def _key(record: Record) -> tuple[Any, ...]:
-    case = {name: value for name, value in record.case.items() if name != "repeat"}
-    return (record.scenario, *sorted(case.items()))
+    disturbed = is_disturbed(record) and not doubtful
+    return "others were on the machine meanwhile" if disturbed else None
 
 
 def _row(repeats: Sequence[Record], system: System, rates_of: BasisOf) -> tuple[Row, str]:
@@ -135,8 +132,8 @@ def _row(repeats: Sequence[Record], system: System, rates_of: BasisOf) -> tuple[
     asked = question(first.scenario, first.provenance.date)
     rates = rates_of(asked.engine.name)
     found = answer(asked.model, system, asked.plan, asked.workload, rates)
-    logs = np.log([[r.metrics.get(name, np.nan) for name in METRICS] for r in repeats])
-    measured = np.exp(logs.mean(axis=0))
+    visits = [[r.metrics.get(name, np.nan) for r in repeats] for name in METRICS]
+    measured = np.array([typical(values) for values in visits])
     predicted = np.array([float(getattr(found.prediction, name)) for name in METRICS])
     hull = rates.calibration.hull if rates.calibration else None
     row = Row(
@@ -147,7 +144,7 @@ def _row(repeats: Sequence[Record], system: System, rates_of: BasisOf) -> tuple[
         output_tokens=float(asked.workload.output_tokens),
         measured=measured,
         predicted=predicted,
-        noise=np.abs(logs[0] - logs[-1]) if len(repeats) > 1 else np.full(3, np.nan),
+        noise=np.array([between_halves(values) for values in visits]),
         inside=tuple(
             _inside(found.interval(name), value)
             for name, value in zip(METRICS, measured, strict=True)
@@ -180,8 +177,8 @@ def lines(found: Compared) -> Iterator[Any]:
     yield _scores(found)
     yield Text(
         "error: exp(mean |ln(predicted/measured)|) − 1 over the models that were not fitted "
-        f"({len(found.rows) - seen} cases); noise: the same between repeats of a case, each in a "
-        "process of its own",
+        f"({len(found.rows) - seen} cases); measured: {STATISTIC}; noise: the same error between "
+        "the earlier and the later half of the visits, each in a process of its own",
         style="dim",
     )
     for reason, count in found.left_out.items():

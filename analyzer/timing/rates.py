@@ -84,6 +84,15 @@ PARAMETERS: dict[str, Parameter] = {
         _cost("attention_half", "keys", 8192.0, "keys at which attention reaches half its rate"),
         _share("mem_eff", "streaming of 16-bit and wider weights"),
         _wide("mem_wide", "streaming of 32-bit weights, per byte"),
+        Parameter(
+            "rows_eff",
+            "ratio",
+            1.0,
+            1.0,
+            0.05,
+            4.0,
+            "streaming of weights by a processor for several rows, relative to one row",
+        ),
         _share("mem_eff_8", "streaming of 8-bit weights"),
         _share("mem_eff_4", "streaming of 4-bit weights, unpacking included"),
         _share("kv_eff", "reading of cached keys and values, machine full"),
@@ -146,6 +155,7 @@ PARAMETERS: dict[str, Parameter] = {
             "how compute and memory overlap in a kernel: 1 adds them, large takes the maximum",
         ),
         _cost("launch_s", "s", 1e-3, "fixed cost of a kernel on the device"),
+        _cost("linear_s", "s", 1e-3, "what a processor pays beside a kernel's for a linear layer"),
         _cost("host_launch_s", "s", 2e-3, "host time to issue a kernel, hidden while less"),
         _cost(
             "prefill_launch_s",
@@ -213,6 +223,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attention_half: Any = 0.0
     mem_eff: Any = DEFAULT_EFFICIENCY
     mem_wide: Any = 1.0
+    rows_eff: Any = 1.0
     mem_eff_8: Any = DEFAULT_EFFICIENCY
     mem_eff_4: Any = DEFAULT_EFFICIENCY
     kv_eff: Any = DEFAULT_EFFICIENCY
@@ -227,6 +238,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     vector_eff: Any = DEFAULT_EFFICIENCY
     sharpness: Any = 64.0
     launch_s: Any = 0.0
+    linear_s: Any = 0.0
     host_launch_s: Any = 0.0
     prefill_launch_s: Any = 0.0
     step_s: Any = 0.0

@@ -223,10 +223,12 @@ def _own(options: Namespace, system: str, measured: Sequence[Record], models: Pa
     if measured:
         from calibration.intake import as_measured_here
         from calibration.machine_fit import PARTS
+        from calibration.visits import joined
 
         # Operators give the priors; links and collectives the system; none is a row to fit.
         whole = [record for record in measured if record.kind not in PARTS]
-        own += as_measured_here(whole or measured, system, models, options.doubtful)
+        ready = joined(whole or measured)
+        own += as_measured_here(ready, system, models, options.doubtful)
     return own
 
 
