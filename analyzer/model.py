@@ -80,6 +80,8 @@ class Attention(Kind, frozen=True, kw_only=True):
     """Width of what queries, keys and values are projected from, where not `hidden` (Zamba2)."""
     chunked: bool = False
     """True where `window` is a fixed block: a query reaches back to its start only (Llama-4)."""
+    merged: bool = False
+    """True where transformers, too, keeps queries, keys and values in one matrix."""
     cross: bool = False
     """True where keys come from an image encoder; a text-only pass skips the whole layer."""
 
@@ -189,6 +191,8 @@ class DenseFFN(Kind, frozen=True, kw_only=True):
     width: int
     gated: bool = True
     bias: bool = False
+    activation_kernels: int = 1
+    """Kernels of an eager engine's activation: one for each step where it is written out."""
 
 
 class MoE(Kind, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ def _project(work: Work, kind: Attention, shape: Shape, gate: Number, prefix: st
     keys = 0.0 if kind.shares_kv else shape.keys
     values = 0.0 if kind.shares_kv or kind.key_is_value else shape.values
     pieces = 1.0 + (not kind.shares_kv) + (not kind.shares_kv and not kind.key_is_value)
+    pieces = 1.0 if kind.merged else pieces
     bias = kind.q_bias * queries + kind.k_bias * keys + kind.v_bias * values
     inputs = float(kind.input_width or work.hidden)
     return linear(work, f"{prefix}.qkv", inputs, queries + keys + values, bias=bias, pieces=pieces)

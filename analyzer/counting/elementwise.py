@@ -39,6 +39,14 @@ GATED = Cost(flops=6.0, passes=3.0, launches=1.0, eager_passes=5.0, eager_launch
 PLAIN = Cost(flops=6.0, passes=2.0, launches=1.0, eager_passes=2.0, eager_launches=1.0)
 
 
+def plain(kernels: int) -> Cost:
+    """An activation that an eager engine does in so many kernels: each reads a tensor and writes
+    one; of several, the last ones join two tensors (GPT-2's GELU: x³ to x, the gate to x)."""
+    if kernels == 1:
+        return PLAIN
+    return PLAIN._replace(eager_passes=2.0 * kernels + 2.0, eager_launches=float(kernels))
+
+
 def passes(work: Work, cost: Cost) -> Number:
     """Bytes moved per value of the tensor."""
     return pick(work.fused, cost.passes, cost.eager_passes) * work.act_B

@@ -18,6 +18,10 @@ from analyzer.hf.common import (
 from analyzer.hf.fields import Fields
 from analyzer.model import Attention, DenseFFN, Layer, Linear, Model
 
+WRITTEN_OUT = {"gelu_new": 8, "gelu_fast": 9}
+"""Activations that transformers writes out step by step, and their kernels; others are one."""
+_BLOOM_KERNELS = 9
+"""BLOOM has a GELU of its own, written out like `gelu_fast`."""
 _ALL_BIASED: dict[str, Any] = {**biased(True), "o_bias": True}
 
 
@@ -31,15 +35,19 @@ def _model(cfg: Fields, layers: Sequence[Layer], *, tied: bool = True, **overrid
     return decoder(cfg, layers, tied=tied, norm=LAYER_NORM, **overrides)
 
 
-def _mlp(cfg: Fields, *keys: str, bias: bool = True) -> DenseFFN:
-    """The ungated FFN, four times as wide as the hidden size where no key says otherwise."""
+def _mlp(cfg: Fields, *keys: str, bias: bool = True, activation: str = "gelu") -> DenseFFN:
+    """The ungated FFN, four times as wide as the hidden size where no key says otherwise;
+    `activation`: the family's default."""
     width = cfg.size(*keys, default=4 * hidden_size(cfg))
-    return DenseFFN(width=width, gated=False, bias=bias)
+    named = cfg.text("activation_function", "hidden_act", default=activation)
+    kernels = WRITTEN_OUT.get(named, 1)
+    return DenseFFN(width=width, gated=False, bias=bias, activation_kernels=kernels)
 
 
 def read_gpt2(cfg: Fields) -> Model:
     """GPT-2 and the plain GPT of FasterTransformer's tables."""
-    layer = _stack(cfg, attention(cfg, **_ALL_BIASED, rope=False), _mlp(cfg, "n_inner"))
+    mixer = attention(cfg, **_ALL_BIASED, rope=False, merged=True)
+    layer = _stack(cfg, mixer, _mlp(cfg, "n_inner", activation="gelu_new"))
     positions = cfg.size("n_positions", "n_ctx", "max_position_embeddings")
     return _model(cfg, [layer] * layer_count(cfg), learned_positions=positions)
 
@@ -47,7 +55,7 @@ def read_gpt2(cfg: Fields) -> Model:
 def read_bigcode(cfg: Fields) -> Model:
     """StarCoder 1: GPT-2 with one key-value head."""
     kv_heads = 1 if cfg.flag("multi_query", default=True) else head_count(cfg)
-    mixer = attention(cfg, **_ALL_BIASED, kv_heads=kv_heads, rope=False)
+    mixer = attention(cfg, **_ALL_BIASED, kv_heads=kv_heads, rope=False, merged=True)
     layer = _stack(cfg, mixer, _mlp(cfg, "n_inner"))
     return _model(cfg, [layer] * layer_count(cfg), learned_positions=cfg.size("n_positions"))
 
@@ -91,8 +99,9 @@ def read_bloom(cfg: Fields) -> Model:
         head_dim=cfg.divide("hidden_size", hidden, "n_head", heads),
         **_ALL_BIASED,
         rope=False,
+        merged=True,
     )
-    ffn = DenseFFN(width=4 * hidden, gated=False, bias=True)
+    ffn = DenseFFN(width=4 * hidden, gated=False, bias=True, activation_kernels=_BLOOM_KERNELS)
     layer = Layer(mixer=mixer, ffn=ffn, norm_params=2 * LAYER_NORM * hidden)
     context = cfg.optional_size("seq_length")
     return decoder(
@@ -109,7 +118,7 @@ def read_neox(cfg: Fields) -> Model:
     """GPT-NeoX and Pythia: attention and FFN in parallel, each behind a norm of its own."""
     bias = cfg.flag("attention_bias", default=True)
     layer = Layer(
-        mixer=attention(cfg, **biased(bias), o_bias=bias),
+        mixer=attention(cfg, **biased(bias), o_bias=bias, merged=True),
         ffn=_mlp(cfg, "intermediate_size"),
         norm_params=2 * LAYER_NORM * hidden_size(cfg),
         parallel=cfg.flag("use_parallel_residual", default=True),
@@ -121,7 +130,7 @@ def read_gptj(cfg: Fields) -> Model:
     """GPT-J: attention and FFN in parallel behind one norm."""
     layer = Layer(
         mixer=attention(cfg),
-        ffn=_mlp(cfg, "n_inner"),
+        ffn=_mlp(cfg, "n_inner", activation="gelu_new"),
         norms=1,
         norm_params=LAYER_NORM * hidden_size(cfg),
         parallel=True,
@@ -145,6 +154,7 @@ def read_falcon(cfg: Fields) -> Model:
             o_bias=bias,
             kv_heads=kv_heads if newer or not shared else 1,
             rope=not cfg.flag("alibi", default=False),
+            merged=True,
         ),
         ffn=_mlp(cfg, "ffn_hidden_size", bias=bias),
         norms=norms,
@@ -166,6 +176,7 @@ def read_mpt(cfg: Fields) -> Model:
             kv_heads=kv_heads,
             qk_norm="full" if attn.flag("qk_ln", default=False) else "none",
             rope=False,
+            merged=True,
         ),
         ffn=DenseFFN(width=width, gated=False),
         norm_params=2 * RMS * hidden,
@@ -180,7 +191,7 @@ def read_phi(cfg: Fields) -> Model:
     extra = 2 * LAYER_NORM * mixer.head_dim if cfg.flag("qk_layernorm", default=False) else 0
     layer = Layer(
         mixer=mixer,
-        ffn=_mlp(cfg, "intermediate_size"),
+        ffn=_mlp(cfg, "intermediate_size", activation="gelu_new"),
         norms=1,
         norm_params=LAYER_NORM * hidden_size(cfg),
         parallel=True,
@@ -203,7 +214,8 @@ def read_gpt_neo(cfg: Fields) -> Model:
             window=window if kind == "local" else None,
             rope=False,
         )
-        layers.append(_stack(cfg, mixer, _mlp(cfg, "intermediate_size")))
+        ffn = _mlp(cfg, "intermediate_size", activation="gelu_new")
+        layers.append(_stack(cfg, mixer, ffn))
     return _model(cfg, layers, learned_positions=cfg.size("max_position_embeddings"))
 
 
