@@ -19,6 +19,7 @@ import numpy as np
 from analyzer.records import REPEAT, Flag, Record
 
 SHARE = 0.25
+LEAST_CALM = 2
 STATISTIC = "lower quartile over visits of each visit's median"
 
 
@@ -45,8 +46,16 @@ def _key(record: Record) -> tuple[Any, ...]:
 
 
 def joined(records: Iterable[Record]) -> list[Record]:
-    """One record per case. Disturbed visits count only where no others were made."""
+    """One record per case."""
     return [_join(visits) for visits in by_case(records)]
+
+
+def counted(visits: Sequence[Record]) -> list[Record]:
+    """The visits that have figures, without those that others on the machine disturbed where two
+    or more are left; a single calm one may have met a slow spell."""
+    answered = [record for record in visits if record.metrics]
+    calm = [record for record in answered if not is_disturbed(record)]
+    return calm if len(calm) >= LEAST_CALM else answered
 
 
 def is_disturbed(record: Record) -> bool:
@@ -55,11 +64,9 @@ def is_disturbed(record: Record) -> bool:
 
 
 def _join(visits: Sequence[Record]) -> Record:
-    answered = [record for record in visits if record.metrics]
-    if len(visits) == 1 or not answered:
+    used = counted(visits)
+    if len(visits) == 1 or not used:
         return visits[0]
-    calm = [record for record in answered if not is_disturbed(record)]
-    used = calm or answered
     names = set.intersection(*(set(record.metrics) for record in used))
     medians = {name: sorted(record.metrics[name] for record in used) for name in sorted(names)}
     case = {name: value for name, value in used[0].case.items() if name != REPEAT}
@@ -73,7 +80,7 @@ def _join(visits: Sequence[Record]) -> Record:
         },
         repeats=len(used),
         case=case,
-        flags=() if calm else _doubts(used),
+        flags=_doubts(used) if all(map(is_disturbed, used)) else (),
     )
 
 

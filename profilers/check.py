@@ -21,7 +21,7 @@ from profilers.options import Options
 from profilers.progress import Reporter
 from profilers.workers import start
 
-REPEATS = {"cpu": 5, "cuda": 2}
+REPEATS = {"cpu": 4, "cuda": 2}
 """By kind of device. Processors share their host with strangers and need more."""
 PAIRS = {
     "tiny": ((1, 12), (2, 10)),

@@ -49,7 +49,7 @@ CORE_PAIRS = {
     "large": frozenset({(1, 128), (1, 1024), (8, 1024), (64, 128), (256, 128), (1, 32512)}),
 }
 """Batches and prompts that span the grid at a fraction of its cost."""
-LONGEST_CORE_RUN_S = {"tiny": 2.0, "small": 2.5, "large": 60.0}
+LONGEST_CORE_RUN_S = {"tiny": 2.0, "small": 2.0, "large": 60.0}
 """Runs that take longer wait until the others are done."""
 CPU_PENALTY = 2.0
 OPS_PER_LAYER = 30
@@ -116,10 +116,10 @@ def _planned(
 
 
 def _estimate_s(run_s: float, machine: Machine) -> float:
-    """Wall time of a case; on a processor, of a visit: a run to warm up, and one or more."""
+    """Wall time of a case; on a processor, of a visit: part of a run to warm up, and a run."""
     if machine.device != "cpu":
         return estimates.measuring_s(run_s, RULES, machine)
-    return estimates.OVERHEAD_S + run_s + max(run_s, VISIT_RULES.cap_s)
+    return estimates.OVERHEAD_S + run_s / 2 + max(run_s, VISIT_RULES.cap_s)
 
 
 def rough_generation(
@@ -142,7 +142,7 @@ def rough_generation(
     penalty = CPU_PENALTY if machine.device == "cpu" else 1.0
     flops = 2 * active * batch * prompt + 4 * attention
     prefill_s = penalty * estimates.call_s(machine, dtype, flops, parameters * width) + launches
-    moved_B = active * width * min(batch, 4.0) + 3 * kv_B
+    moved_B = active * width * (1.0 if batch == 1 else 1.5) + 3 * kv_B
     step_s = penalty * estimates.call_s(machine, dtype, 2 * active * batch, moved_B) + launches
     return parameters * width, kv_B, prefill_s, step_s
 

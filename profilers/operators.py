@@ -45,7 +45,7 @@ INT4_GROUP = 128
 QUANTISED = ("int8", "fp8", "int4")
 CORE_TOKENS = {
     "tiny": frozenset({1, 8, 32}),
-    "small": frozenset({1, 2, 4, 16, 256}),
+    "small": frozenset({1, 4, 256}),
     "large": frozenset({1, 16, 256, 1024, 4096}),
 }
 """Rows that every format is measured at first."""

@@ -87,7 +87,10 @@ class ProcFiles:
 
 
 class CpuWatch:
-    """Calls a block contended when others used the cores or our threads queued for one."""
+    """Calls a block contended when others used the cores or our threads queued for one.
+
+    `max_waiting`: share of the block that one of our `threads` may queue; their times are summed.
+    """
 
     def __init__(
         self,
@@ -95,11 +98,12 @@ class CpuWatch:
         source: ProcSource | None = None,
         max_others: float = 0.15,
         max_waiting: float = 0.02,
+        threads: int = 1,
     ) -> None:
         self._clock = clock
         self._source = source or ProcFiles()
         self._max_others = max_others
-        self._max_waiting = max_waiting
+        self._max_waiting = max_waiting * threads
         self._at = (0.0, 0.0, 0.0, 0.0)
 
     def _look(self) -> tuple[float, float, float, float]:

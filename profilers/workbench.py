@@ -57,7 +57,7 @@ class Workbench:
 
     def _watch(self) -> Watch:
         if self.is_cpu:
-            return CpuWatch(self.clock)
+            return CpuWatch(self.clock, threads=self.threads)
         from profilers.nvml import NvmlGpu, NvmlWatch
 
         index = self.device.index or 0

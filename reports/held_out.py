@@ -27,7 +27,7 @@ from analyzer.records import Record
 from analyzer.resolve import question
 from analyzer.system import System
 from calibration.intake import as_measured_here
-from calibration.visits import STATISTIC, between_halves, by_case, is_disturbed, typical
+from calibration.visits import STATISTIC, between_halves, by_case, counted, is_disturbed, typical
 from reports.table import table
 
 Array = NDArray[np.float64]
@@ -94,17 +94,15 @@ def compare(
     """
     rates = cache(basis_of or partial(basis.calibrated, system, arrival="static"))
     left_out: dict[str, int] = defaultdict(int)
-    usable: list[Record] = []
+    rows: list[Row] = []
+    labels: set[str] = set()
     with tempfile.TemporaryDirectory() as models:
-        for record in as_measured_here(records, reference, Path(models)):
-            reason = _unusable(record, doubtful)
-            if reason is None:
-                usable.append(record)
-            elif reason:
-                left_out[reason] += 1
-        rows = []
-        labels = set()
-        for repeats in by_case(usable):
+        for visits in by_case(as_measured_here(records, reference, Path(models))):
+            repeats, reason = _usable(visits, doubtful)
+            if reason:
+                left_out[reason] += len(visits)
+            if not repeats:
+                continue
             try:
                 row, label = _row(repeats, system, rates)
                 rows.append(row)
@@ -117,14 +115,16 @@ def compare(
     return Compared(system.name, ", ".join(sorted(labels)), tuple(rows), dict(left_out))
 
 
-def _unusable(record: Record, doubtful: bool) -> str | None:
-    """Why a record cannot be compared; '' where it is no generation at all."""
-    if record.kind != "e2e":
-        return ""
-    if not record.metrics:
-        return record.flags[0].code if record.flags else "no figures"
-    disturbed = is_disturbed(record) and not doubtful
-    return "others were on the machine meanwhile" if disturbed else None
+def _usable(visits: Sequence[Record], doubtful: bool) -> tuple[list[Record], str]:
+    """The visits that count, and why there are none; '' where it is no generation at all."""
+    first, used = visits[0], counted(visits)
+    if first.kind != "e2e":
+        return [], ""
+    if not used:
+        return [], first.flags[0].code if first.flags else "no figures"
+    if all(map(is_disturbed, used)) and not doubtful:
+        return [], "others were on the machine meanwhile"
+    return used, ""
 
 
 def _row(repeats: Sequence[Record], system: System, rates_of: BasisOf) -> tuple[Row, str]:

@@ -27,6 +27,8 @@ SIZES = {
 }  # fmt: skip
 NO_GROUPS = {name: value for name, value in SIZES.items() if name != "num_key_value_heads"}
 
+OLD = {"n_embd": 64, "n_inner": 256, "n_head": 4, "vocab_size": 256, "n_positions": 512}
+
 
 class Kernels(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc]
     """Counts operators that move data."""
@@ -63,7 +65,7 @@ def launched(kind: str, sizes: dict[str, int], layers: int) -> float:
     """Kernels of one decode step as they are counted here."""
     classes = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM",
                "qwen3": "Qwen3ForCausalLM", "gpt_neox": "GPTNeoXForCausalLM",
-               "mistral": "MistralForCausalLM"}  # fmt: skip
+               "mistral": "MistralForCausalLM", "gpt2": "GPT2LMHeadModel"}  # fmt: skip
     config = {
         "model_type": kind,
         "architectures": [classes[kind]],
@@ -83,7 +85,8 @@ def launched(kind: str, sizes: dict[str, int], layers: int) -> float:
         ("qwen2", SIZES, 0.0),
         ("mistral", SIZES, 0.0),
         ("qwen3", {**SIZES, "head_dim": 16}, 0.0),
-        ("gpt_neox", NO_GROUPS, 0.1),
+        ("gpt_neox", NO_GROUPS, 0.15),  # joins what it rotates with what it does not
+        ("gpt2", OLD, 0.1),
     ],
 )
 def test_a_layer_launches_what_torch_dispatches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from profiler_fakes import ScriptedWatch, constant, kit, script
 
@@ -208,3 +209,17 @@ def test_an_error_of_the_bench_is_not_swallowed():
 
     with pytest.raises(MemoryError):
         measure(Bench(name="a", run=broken), kit())
+
+
+def test_a_visit_takes_the_call_made_before_as_its_warm_up():
+    told = Bench(name="visit", run=script([0.3, 0.2], 0.1), first_s=0.5, details=dict)
+    rules = Rules(min_samples=1, min_time_s=0.0, max_samples=6, cap_s=0.25, warmup_values=1)
+    result = measure(told, kit(), rules)
+    assert result.warmup.calls == 1
+    assert result.warmup.first_call_s == pytest.approx(0.5)
+    assert result.samples_s == pytest.approx((0.3,)), "one long run is a visit"
+    assert result.stopped_by == "time_cap"
+    assert result.quality == "ok"
+    short = msgspec.structs.replace(rules, cap_s=10.0)
+    again = measure(Bench(name="short", run=constant(0.1), first_s=0.5), kit(), short)
+    assert again.summary.count > 1

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from analyzer.errors import ConfigError
-from profilers import estimates, planning
+from profilers import estimates, generation, planning
 from profilers.cases import Machine
 from profilers.model_shapes import find_config, rough_parameters
 from profilers.options import PROFILES, Options
-from profilers.planning import PLANNERS, RULES, cut_to_budget, plan
+from profilers.planning import PLANNERS, RULES, cut_to_budget, plan, rules_of
 
 CPU = Machine(
     device="cpu", name="cpu", devices=1, memory_B=24e9, cache_B=32e6, threads=1,
@@ -165,3 +165,20 @@ def test_estimates_grow_with_the_work():
     assert times == sorted(times)
     hot, cold = (estimates.measuring_s(1e-3, rules, CPU, cold=cold) for cold in (False, True))
     assert cold > hot
+
+
+def test_a_processor_visits_each_generation_several_times_and_a_gpu_once():
+    visits = plan("generation", OPTIONS, CPU)
+    cases = {}
+    for item in visits:
+        bare = {name: value for name, value in item.case.case.items() if name != "repeat"}
+        key = (item.case.scenario, *sorted(bare.items()))
+        cases.setdefault(key, []).append((item.case.case["repeat"], item.batch))
+    turns = set(range(generation.VISITS["small"]))
+    for told in cases.values():
+        assert {turn for turn, _ in told} == turns
+        assert len({batch for _, batch in told}) == len(turns), "visits of one batch follow at once"
+    assert all("repeat" not in item.case.case for item in plan("generation", OPTIONS, GPU))
+    assert rules_of("generation", CPU) == generation.VISIT_RULES
+    assert rules_of("generation", GPU) == RULES["generation"]
+    assert rules_of("operators", CPU) == RULES["operators"]

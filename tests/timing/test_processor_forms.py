@@ -1,0 +1,42 @@
+"""What a processor pays for its linear layers beside their arithmetic and their bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analyzer.optable import Op, stack
+from analyzer.system import Device, System
+from analyzer.timing.machine import machine
+from analyzer.timing.rates import Rates
+from analyzer.timing.roofline import VECTOR_ROWS, time_ops
+
+
+def _system(kind: str) -> System:
+    device = Device(
+        name="Abacus", kind=kind, peak_flops={"bf16": 1e15, "fp32": 1e15}, memory_B=1e10,
+        memory_bandwidth_Bps=1e11, units=4.0,
+    )  # fmt: skip
+    return System(name="Abacus", device=device, nodes=1)
+
+
+def _linear(rows: float) -> Op:
+    return Op("up", "gemm", flops=2e6 * rows, weight_B=2e6, m=rows, n=1e3, k=1e3, launches=2.0)
+
+
+def _seconds(ops: list[Op], kind: str, **rates: float) -> np.ndarray:
+    told = Rates.ideal().with_values(**rates)
+    return time_ops(stack(ops), machine(_system(kind)), told).total_s.ravel()
+
+
+def test_a_call_costs_each_launch_of_a_linear_layer_and_nothing_else() -> None:
+    ops = [_linear(1.0), Op("norm", "elementwise", act_B=1e6, launches=3.0, repeat=5.0)]
+    free, paid = _seconds(ops, "cpu"), _seconds(ops, "cpu", linear_s=1e-5)
+    assert paid - free == pytest.approx([2e-5, 0.0])
+
+
+def test_more_rows_than_a_vector_kernel_takes_stream_weights_at_another_rate() -> None:
+    ops = [_linear(rows) for rows in (1.0, VECTOR_ROWS, VECTOR_ROWS + 1.0, 16.0)]
+    slower = _seconds(ops, "cpu", rows_eff=0.5) / _seconds(ops, "cpu")
+    assert slower == pytest.approx([1.0, 1.0, 2.0, 2.0])
+    assert _seconds(ops, "gpu", rows_eff=0.5) == pytest.approx(_seconds(ops, "gpu"))
