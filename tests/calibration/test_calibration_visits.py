@@ -1,4 +1,4 @@
-"""Several visits to one case: the figure that stands for them, and what the noise between them is."""
+"""Several visits to one case: the figure that stands for them, and the noise between them."""
 
 from __future__ import annotations
 
