@@ -68,7 +68,7 @@ GENERIC: dict[str, Prior] = {
         prior("kv_splits", 4.0, 1.5),
         prior("kv_narrow_eff", 0.7, 0.5),
         prior("mem_wide", 1.0, 0.4),
-        prior("rows_eff", 1.0, 0.5),
+        prior("rows_wide", 1.0, 0.5),
         prior("kv_wide", 1.0, 1.0),
         prior("attention_wide", 1.0, 0.7),
         prior("half_wide", 1.0, 0.7),

@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 WIDTH_B = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 """Formats whose operators are looked at."""
 RATES = (
-    "gemm_eff_16", "gemm_eff_32", "gemm_half", "half_wide", "mem_eff", "mem_wide", "rows_eff",
+    "gemm_eff_16", "gemm_eff_32", "gemm_half", "half_wide", "mem_eff", "mem_wide", "rows_wide",
     "sharpness",
     "attention_eff", "attention_wide", "attention_half", "kv_eff", "kv_wide", "gqa_exponent",
 )  # fmt: skip
@@ -131,7 +131,7 @@ def _met(name: str, ops: Sequence[Op]) -> bool:
         "gemm_eff_32": wide in formats,
         "gemm_half": bool(formats),
         "mem_eff": bool(formats),
-        "rows_eff": bool(formats),
+        "rows_wide": both,
         "sharpness": bool(formats),
         "half_wide": both,
         "mem_wide": both,

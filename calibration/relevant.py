@@ -34,7 +34,7 @@ _BY_COMPUTE = {
     "gemm_eff_4": ("fp4", "int4"),
 }
 
-WIDE = frozenset({"mem_wide", "kv_wide", "attention_wide", "half_wide"})
+WIDE = frozenset({"mem_wide", "kv_wide", "attention_wide", "half_wide", "rows_wide"})
 """Where a processor ran both 16 and 32 bits; on GPUs too few fp32 rows exist to tell."""
 
 
@@ -58,7 +58,7 @@ def relevant(problem: Problem) -> list[str]:
     if any(bundle.looped for bundle in problem.bundles):
         met |= {"burst", "interference", "prefill_launch_s"}
     if problem.machine.matrix_vector:
-        met |= {"linear_s", "rows_eff"}
+        met.add("linear_s")
     if problem.machine.matrix_vector and met >= {"gemm_eff_32", "gemm_eff_16"}:
         met |= WIDE
     return sorted(met)

@@ -84,15 +84,6 @@ PARAMETERS: dict[str, Parameter] = {
         _cost("attention_half", "keys", 8192.0, "keys at which attention reaches half its rate"),
         _share("mem_eff", "streaming of 16-bit and wider weights"),
         _wide("mem_wide", "streaming of 32-bit weights, per byte"),
-        Parameter(
-            "rows_eff",
-            "ratio",
-            1.0,
-            1.0,
-            0.05,
-            4.0,
-            "streaming of weights by a processor for several rows, relative to one row",
-        ),
         _share("mem_eff_8", "streaming of 8-bit weights"),
         _share("mem_eff_4", "streaming of 4-bit weights, unpacking included"),
         _share("kv_eff", "reading of cached keys and values, machine full"),
@@ -113,6 +104,15 @@ PARAMETERS: dict[str, Parameter] = {
             0.05,
             1.0,
             "speed of reading an 8-bit or narrower cache, per byte, relative to a 16-bit one",
+        ),
+        Parameter(
+            "rows_wide",
+            "ratio",
+            1.0,
+            1.0,
+            0.05,
+            20.0,
+            "streaming of 32-bit weights by a processor for several rows, relative to one row",
         ),
         _wide("kv_wide", "reading of a 32-bit cache, per byte"),
         _wide("attention_wide", "attention in fp32, as shares of each format's peak"),
@@ -223,12 +223,12 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attention_half: Any = 0.0
     mem_eff: Any = DEFAULT_EFFICIENCY
     mem_wide: Any = 1.0
-    rows_eff: Any = 1.0
     mem_eff_8: Any = DEFAULT_EFFICIENCY
     mem_eff_4: Any = DEFAULT_EFFICIENCY
     kv_eff: Any = DEFAULT_EFFICIENCY
     kv_splits: Any = 1e6
     kv_narrow_eff: Any = 1.0
+    rows_wide: Any = 1.0
     kv_wide: Any = 1.0
     attention_wide: Any = 1.0
     half_wide: Any = 1.0

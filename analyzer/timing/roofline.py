@@ -24,8 +24,6 @@ Array = NDArray[np.float64]
 _SHARP = 32.0
 TILES = ((1 / 2, 1.08), (1 / 4, 1.25), (1 / 8, 1.5))
 """Smaller tiles, as shares of the largest, and what a computed row costs in them."""
-VECTOR_ROWS = 2.0
-"""Rows up to which a processor's linear layers stream weights as they do for one."""
 SMALLEST_TILE = 16.0
 """Rows of the smallest tile: kernels shrink theirs where there are few rows."""
 _GEMM, _GROUPED = KIND_INDEX["gemm"], KIND_INDEX["grouped_gemm"]
@@ -254,8 +252,8 @@ def _memory_s(
     weight_eff = np.where(bits >= 15.0, rates.mem_eff, by_width)
     weight_eff = _capped(weight_eff, rates.mem_wide, bits >= 24.0)
     weight_eff = weight_eff * np.where(kinds == _GROUPED, rates.expert_eff, 1.0)
-    if machine.matrix_vector and rates.rows_eff != 1.0:
-        weight_eff = weight_eff * np.where(columns["m"] > VECTOR_ROWS, rates.rows_eff, 1.0)
+    if machine.matrix_vector:
+        weight_eff = _capped(weight_eff, rates.rows_wide, (bits >= 24.0) & (columns["m"] > 1.0))
     kv_eff = np.where(bits < 15.0, rates.kv_eff * rates.kv_narrow_eff, rates.kv_eff)
     kv_eff = _capped(kv_eff, rates.kv_wide, bits >= 24.0)
     busy = fill(columns["groups"] * rates.kv_splits, machine.units)

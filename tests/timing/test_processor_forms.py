@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analyzer.optable import Op, stack
+from analyzer.optable import COMPUTE_INDEX, Op, stack
 from analyzer.system import Device, System
 from analyzer.timing.machine import machine
 from analyzer.timing.rates import Rates
-from analyzer.timing.roofline import VECTOR_ROWS, time_ops
+from analyzer.timing.roofline import time_ops
 
 
 def _system(kind: str) -> System:
@@ -35,8 +35,9 @@ def test_a_call_costs_each_launch_of_a_linear_layer_and_nothing_else() -> None:
     assert paid - free == pytest.approx([2e-5, 0.0])
 
 
-def test_more_rows_than_a_vector_kernel_takes_stream_weights_at_another_rate() -> None:
-    ops = [_linear(rows) for rows in (1.0, VECTOR_ROWS, VECTOR_ROWS + 1.0, 16.0)]
-    slower = _seconds(ops, "cpu", rows_eff=0.5) / _seconds(ops, "cpu")
-    assert slower == pytest.approx([1.0, 1.0, 2.0, 2.0])
-    assert _seconds(ops, "gpu", rows_eff=0.5) == pytest.approx(_seconds(ops, "gpu"))
+def test_several_rows_stream_wide_weights_at_another_rate_than_one() -> None:
+    wide = {"compute": COMPUTE_INDEX["fp32"], "weight_bits": 32.0}
+    ops = [_linear(rows)._replace(**wide) for rows in (1.0, 2.0, 16.0)] + [_linear(2.0)]
+    slower = _seconds(ops, "cpu", rows_wide=0.5) / _seconds(ops, "cpu")
+    assert slower == pytest.approx([1.0, 2.0, 2.0, 1.0])
+    assert _seconds(ops, "gpu", rows_wide=0.5) == pytest.approx(_seconds(ops, "gpu"))
