@@ -77,6 +77,7 @@ GENERIC: dict[str, Prior] = {
         prior("unsplit_cost", 0.0, 30.0),
         prior("vector_eff", 0.5, 0.4),
         prior("sharpness", 3.0, 0.6),
+        prior("sharpness_wide", 1.0, 0.7),
         prior("launch_s", 2e-6, 1.0),
         prior("linear_s", 1e-5, 1.5),
         prior("host_launch_s", 5e-6, 1.5),

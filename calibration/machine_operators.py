@@ -32,7 +32,7 @@ WIDTH_B = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 """Formats whose operators are looked at."""
 RATES = (
     "gemm_eff_16", "gemm_eff_32", "gemm_half", "half_wide", "mem_eff", "mem_wide", "rows_wide",
-    "sharpness",
+    "sharpness", "sharpness_wide",
     "attention_eff", "attention_wide", "attention_half", "kv_eff", "kv_wide", "gqa_exponent",
 )  # fmt: skip
 LEAST = 20
@@ -44,7 +44,7 @@ WORTH = 3.0
 CARRIED = 0.12
 """Least deviation, in ln, of what a model's operators do from what they do alone."""
 CALL_S = 5e-5
-"""Where the cost of one lone call with a cold cache is looked for, per kind of operator."""
+"""Where the cost of one lone call with a cold cache is looked for."""
 
 
 class Learnt(NamedTuple):
@@ -52,7 +52,7 @@ class Learnt(NamedTuple):
 
     priors: tuple[Prior, ...]
     call_s: dict[str, float]
-    """Cost of a lone call with a cold cache, by kind of operator."""
+    """Cost of a lone call with a cold cache, by kind of operator and format: "gemm bf16"."""
     records: int
     error: float
     """Geomean error of the forms on these records, as a ratio."""
@@ -67,11 +67,14 @@ def learn(records: Iterable[Record], machine: Machine) -> Learnt | None:
     table = stack(ops)
     seconds = np.array([record.metrics["latency_s"] for _, record in rows])
     chosen = [_widened(name) for name in RATES if _met(name, ops)]
-    return _solve(table, seconds, chosen, machine)
+    calls = [f"{made.kind} {record.case['dtype']}" for made, record in rows]
+    return _solve(table, seconds, calls, chosen, machine)
 
 
-def _solve(table: OpTable, seconds: Array, priors: Sequence[Prior], machine: Machine) -> Learnt:
-    kinds, which = np.unique(np.array(table.kinds), return_inverse=True)
+def _solve(
+    table: OpTable, seconds: Array, calls: Sequence[str], priors: Sequence[Prior], machine: Machine
+) -> Learnt:
+    kinds, which = np.unique(np.array(calls), return_inverse=True)
     count = len(priors)
     centre = np.array([*(entry.centre for entry in priors), *[np.log(CALL_S)] * len(kinds)])
     width = np.array([*(entry.width for entry in priors), *[2.0] * len(kinds)])
@@ -104,8 +107,8 @@ def _solve(table: OpTable, seconds: Array, priors: Sequence[Prior], machine: Mac
         for entry, x, spread in zip(priors, solved.x, deviation, strict=False)
     )
     error = float(np.expm1(np.abs(off(solved.x)).mean()))
-    calls = dict(zip(kinds.tolist(), np.exp(solved.x[count:]).tolist(), strict=True))
-    return Learnt(carried, calls, len(seconds), error)
+    costs = dict(zip(kinds.tolist(), np.exp(solved.x[count:]).tolist(), strict=True))
+    return Learnt(carried, costs, len(seconds), error)
 
 
 def _alone() -> Rates:
@@ -135,6 +138,7 @@ def _met(name: str, ops: Sequence[Op]) -> bool:
         "sharpness": bool(formats),
         "half_wide": both,
         "mem_wide": both,
+        "sharpness_wide": both,
         "attention_wide": both_attended,
         "kv_wide": both_attended,
         "gqa_exponent": grouped,

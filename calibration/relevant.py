@@ -34,7 +34,9 @@ _BY_COMPUTE = {
     "gemm_eff_4": ("fp4", "int4"),
 }
 
-WIDE = frozenset({"mem_wide", "kv_wide", "attention_wide", "half_wide", "rows_wide"})
+WIDE = frozenset({
+    "mem_wide", "kv_wide", "attention_wide", "half_wide", "rows_wide", "sharpness_wide",
+})  # fmt: skip
 """Where a processor ran both 16 and 32 bits; on GPUs too few fp32 rows exist to tell."""
 
 

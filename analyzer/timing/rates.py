@@ -154,6 +154,7 @@ PARAMETERS: dict[str, Parameter] = {
             64.0,
             "how compute and memory overlap in a kernel: 1 adds them, large takes the maximum",
         ),
+        _wide("sharpness_wide", "overlap in fp32"),
         _cost("launch_s", "s", 1e-3, "fixed cost of a kernel on the device"),
         _cost("linear_s", "s", 1e-3, "what a processor pays beside a kernel's for a linear layer"),
         _cost("host_launch_s", "s", 2e-3, "host time to issue a kernel, hidden while less"),
@@ -237,6 +238,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     unsplit_cost: Any = 0.0
     vector_eff: Any = DEFAULT_EFFICIENCY
     sharpness: Any = 64.0
+    sharpness_wide: Any = 1.0
     launch_s: Any = 0.0
     linear_s: Any = 0.0
     host_launch_s: Any = 0.0

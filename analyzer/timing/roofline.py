@@ -150,6 +150,10 @@ def time_ops(table: Table, machine: Machine, rates: Rates) -> OpTimes:
             overhead_s + np.where(linear, rates.linear_s * columns["launches"], 0.0) * repeat
         )
     busy_s = smooth_max(compute_s, memory_s, rates.sharpness)
+    if rates.sharpness_wide != 1.0:
+        sharpness = max(1.0, rates.sharpness * rates.sharpness_wide)
+        wide = _WIDE[columns["compute"].astype(np.intp)]
+        busy_s = np.where(wide, smooth_max(compute_s, memory_s, sharpness), busy_s)
     total_s = busy_s + network_s + overhead_s
     timed = OpTimes(compute_s, memory_s, network_s, overhead_s, total_s)
     return timed if machine.ladder is None else machine.ladder.retime(table, timed)

@@ -43,7 +43,7 @@ TRUTH = Rates.default().with_values(
     gemm_eff_16=0.9, gemm_eff_32=0.95, gemm_half=16.0, half_wide=0.5, mem_eff=0.5, mem_wide=1.4,
     attention_eff=0.12, attention_wide=4.5, attention_half=90.0, kv_eff=0.1, kv_wide=6.0,
     gqa_exponent=0.9, sharpness=1.2, vector_eff=0.7, launch_s=8e-6, step_s=4e-4, prefill_s=1e-3,
-    rows_wide=0.6, linear_s=2.5e-5,
+    rows_wide=0.6, sharpness_wide=1.5, linear_s=2.5e-5,
 )  # fmt: skip
 CALL_S = 6e-5
 SHAPES = ((576, 576), (1536, 576), (4864, 896), (896, 4864), (49152, 576))
@@ -170,8 +170,9 @@ def test_operators_alone_give_back_the_rates_that_made_them() -> None:
     assert learnt is not None
     assert learnt.error < 0.01
     for entry in learnt.priors:
-        assert entry.value == pytest.approx(getattr(TRUTH, entry.name), rel=0.12), entry.name
-    assert learnt.call_s["gemm"] == pytest.approx(CALL_S, rel=0.1)
+        off = abs(entry.value / getattr(TRUTH, entry.name) - 1.0)
+        assert off < max(0.12, entry.width), entry.name
+    assert learnt.call_s["gemm bf16"] == pytest.approx(CALL_S, rel=0.1)
 
 
 def test_few_operators_and_foreign_ones_teach_nothing() -> None:
