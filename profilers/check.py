@@ -43,22 +43,24 @@ def plan(options: Options, machine: Machine, repeat: int) -> list[Planned]:
     asked = tuple((batch, prompt) for batch in options.batches for prompt in options.prompts)
     pairs = asked or PAIRS[size]
     planned = []
-    for turn, model in enumerate(chosen.models):
-        for rank in range(len(pairs)):
+    for rank in range(len(pairs)):
+        for turn, model in enumerate(chosen.models):
             batch, prompt = pairs[(turn + rank) % len(pairs)]
             one = msgspec.structs.replace(
                 chosen, models=(model,), batches=(batch,), prompts=(prompt,)
             )
             planned += [
-                _repeated(item, repeat, rank)
+                _repeated(item, repeat)
                 for item in generation.plan_once(one, machine)
                 if item.memory_B < machine.memory_B
             ]
     return planned
 
 
-def _repeated(item: Planned, repeat: int, rank: int) -> Planned:
-    return msgspec.structs.replace(generation.visit(item, repeat), priority=rank)
+def _repeated(item: Planned, repeat: int) -> Planned:
+    """What a budget cannot hold falls from the end of the list; of one priority, so that all cases
+    of a model share its building."""
+    return msgspec.structs.replace(generation.visit(item, repeat), priority=0)
 
 
 def _kind(options: Options, workers: WorkerFactory | None) -> str:

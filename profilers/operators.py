@@ -60,7 +60,9 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
     wanted = options.dtypes or machine.formats
     formats = [name for name in wanted if name in machine.formats]
     plain = [name for name in formats if name not in QUANTISED]
-    drafts: list[Draft] = [_peak(PEAK[size], dtype) for dtype in formats]
+    # Norms and the like run in fp32 whatever format is asked for: its peak is always wanted.
+    peaks = dict.fromkeys([*formats, *(name for name in ("fp32",) if name in machine.formats)])
+    drafts: list[Draft] = [_peak(PEAK[size], dtype) for dtype in peaks]
     for shape in SHAPES[size]:
         for dtype in formats:
             rank = _rank(dtype, plain, machine)

@@ -38,6 +38,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--retake-s", type=float, default=None, help="0: take the machine as it is")
     parser.add_argument("--models", default="", help="catalog names or files, comma-separated")
+    parser.add_argument("--dtypes", default="", help="number formats, comma-separated")
     parser.add_argument("--hardware", default="", help="name of the system in the records")
     parser.add_argument("--out", default=".", help="folder that holds benchmark-perf")
     return parser.parse_args(given)
@@ -56,12 +57,16 @@ def main(given: Sequence[str] | None = None) -> int:
         retake_s=chosen.retake_s,
         hardware=chosen.hardware,
         models=tuple(name for name in chosen.models.split(",") if name),
+        dtypes=tuple(name for name in chosen.dtypes.split(",") if name),
     )
     try:
         result = run(chosen.profile, options, reporter=show)
         checked = f"{store}-check"
         if chosen.check_s > 0:
-            mine = msgspec.structs.replace(options, store=checked, budget_s=chosen.check_s)
+            # Never on the campaign's own models, whatever those are.
+            mine = msgspec.structs.replace(
+                options, store=checked, budget_s=chosen.check_s, models=()
+            )
             for done in check.run(mine, reporter=show):
                 conclude(done)
         export(store, chosen.name, Path(chosen.out), checked)

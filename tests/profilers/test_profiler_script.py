@@ -5,10 +5,21 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
+from test_profiler_planning import CPU
 
+from analyzer.basis import Basis
 from analyzer.records_codec import decode_record
+from analyzer.systems_catalog import load_system
+from calibration.corpus.profiled import load_profiled
+from calibration.machine_fit import fit_records
+from profilers import check
+from profilers.model_shapes import CHECK_MODELS
+from profilers.options import Options
+from profilers.planning import plan
 from profilers.reading import load_records
+from reports.held_out import compare
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "campaign_gpu.py"
 
@@ -43,6 +54,30 @@ def test_a_campaign_becomes_data_and_resumes(script, tmp_path, capsys):
     assert "no system file" in capsys.readouterr().out
     assert script.main(command) == 0
     assert f"0 measured, 0 failed, {len(records)} done before" in capsys.readouterr().out
+
+
+def test_the_whole_campaign_and_its_check_become_a_machine_of_the_report(script, tmp_path):
+    command = [
+        "--device", "cpu", "--size", "tiny", "--name", "box", "--dtypes", "bf16",
+        "--models", "tiny-llama", "--threads", "1", "--budget-s", "3600", "--check-s", "3600",
+        "--retake-s", "0", "--store", str(tmp_path / "store"), "--out", str(tmp_path),
+    ]  # fmt: skip
+    assert script.main(command) == 0
+    (machine,) = load_profiled(tmp_path / "benchmark-perf")
+    taken = {record.kind for record in machine.records}
+    assert taken == {"operator", "link", "collective", "layer", "e2e"}
+    asked = plan("all", Options(store="x", device="cpu", size="tiny", dtypes=("bf16",),
+                                models=("tiny-llama",), threads=1), CPU)  # fmt: skip
+    memory = (tmp_path / "benchmark-mem" / "box" / "memory.jsonl").read_text().splitlines()
+    assert len(machine.records) + len(memory) == len(asked)
+    assert {record.scenario.model for record in machine.check} == set(CHECK_MODELS["tiny"])
+    (fitted,) = fit_records(machine.records, str(machine.system), doubtful=True)
+    rates = Basis(fitted.calibration.to_rates(), "box", "default", fitted.calibration)
+    system = load_system(machine.system)
+    found = compare(machine.check, system, str(machine.system), True, lambda _: rates)
+    assert len(found.rows) * check.REPEATS["cpu"] == len(machine.check)
+    for row in found.rows:
+        assert np.isfinite([row.measured, row.predicted, row.noise]).all()
 
 
 def test_a_users_mistake_is_one_line(script, tmp_path, capsys):
