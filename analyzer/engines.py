@@ -39,6 +39,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the device's memory that the engine uses at most."""
     share_of: Literal["device", "rest"] = "device"
     """What the share is of: all memory, or what weights and buffers leave to the cache."""
+    sampled: float = 2048.0
+    """Sequences that a step has room for logits of, at most."""
     tries_step: bool = True
     """The share holds the largest step's tensors as well; False: they lie in what is beyond it."""
     step_tokens: float = 8192.0
@@ -125,7 +127,7 @@ ENGINES: dict[str, EngineClass] = {
         _class(
             "tensorrt-llm-0",
             "tensorrt-llm",
-            share_of="rest",
+            sampled=256.0,
             max_sequences=2048.0,
             reserves=1.0,
             matrix_ratio=8.0,
@@ -141,7 +143,7 @@ ENGINES: dict[str, EngineClass] = {
             "tensorrt-llm-1",
             "tensorrt-llm",
             narrow_kv=True,
-            share_of="rest",
+            tries_step=False,
             max_sequences=2048.0,
             reserves=1.0,
         ),

@@ -74,7 +74,7 @@ def beside_cache_B(stage: Stage, longest: Any, kind: EngineClass) -> Any:
     tokens = step_tokens(laid, longest, kind)
     step = steps.prefill(laid.plan.attention_dp * 1.0, tokens)
     active_B = activations_B(laid.model, step, laid.layout, stage.layers)
-    sampled = steps.decode(np.minimum(kind.max_sequences, tokens), 0.0)
+    sampled = steps.decode(np.minimum(min(kind.max_sequences, kind.sampled), tokens), 0.0)
     wide_B = logits_B(laid.model, sampled, laid.layout) if stage.last else 0.0
     return resident_B + active_B + wide_B
 
