@@ -68,13 +68,18 @@ def _pool(role: str, kv_role: str, served: Served, servers: int) -> Pool:
     return Pool(role, served, servers, plain._replace(words=tuple(words)))
 
 
+def plural(count: int, what: str) -> str:
+    """'1 server', '2 servers'."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def scripts(both: tuple[Pool, Pool]) -> dict[str, str]:
     """A script to start one server of each kind, and the proxy before them."""
     files = {}
     for pool in both:
         notes = "".join(f"# {note}\n" for note in (*pool.launch.notes, SAME))
         files[f"vllm-{pool.role}.sh"] = (
-            f"#!/bin/sh\n# One of {pool.servers} {pool.role} servers, each on "
+            f"#!/bin/sh\n# One of {plural(pool.servers, pool.role + ' server')}, each on "
             f"{pool.served.plan.tp * pool.served.plan.pp} {pool.served.system.name} of its own.\n"
             f"{notes}"
             "# An address at which the other kind reaches this machine:\n"

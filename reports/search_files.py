@@ -9,7 +9,7 @@ from pathlib import Path
 from analyzer.errors import ConfigError
 from analyzer.search import Found
 from reports.deploy import LAUNCHERS, Launch, launch, server_of
-from reports.deploy_apart import SAME, fits_nodes, pools, scripts
+from reports.deploy_apart import SAME, fits_nodes, plural, pools, scripts
 from reports.deploy_apart import manifest as split_manifest
 from reports.deploy_files import benchmark_line, manifest, measurement_plan, served_of
 from reports.files import replacing
@@ -59,7 +59,9 @@ def _apart(found: Found, row: int) -> dict[str, str]:
     """Of a plan with prefill servers of their own."""
     both = pools(found, row)
     files = scripts(both)
-    notes = [f"{pool.servers} {pool.role} servers: `vllm-{pool.role}.sh`" for pool in both]
+    notes = [
+        f"{plural(pool.servers, pool.role + ' server')}: `vllm-{pool.role}.sh`" for pool in both
+    ]
     notes += ["`proxy.sh`: vLLM's example proxy, which clients talk to", SAME]
     if fits_nodes(both):
         files["deployment.yaml"] = split_manifest(both)
@@ -110,13 +112,13 @@ def _page(found: Found, row: int, notes: list[str]) -> str:
     lines = [
         f"# {found.question.model.name} on {one.system}: {layout(one)}",
         "",
-        f"Predicted for {one.batch:g} sequences per replica, {one.replicas} replicas: TTFT "
-        f"{1e3 * one.ttft_s:.4g} ms, TPOT {1e3 * one.tpot_s:.4g} ms, "
+        f"Predicted for {one.batch:g} sequences per replica, {plural(one.replicas, 'replica')}: "
+        f"TTFT {1e3 * one.ttft_s:.4g} ms, TPOT {1e3 * one.tpot_s:.4g} ms, "
         f"{one.tok_s_per_device:.4g} tokens/s per device. Rates: {answered.basis.label}.",
         "",
     ]
     for name, title in (("ttft_s", "TTFT"), ("tpot_s", "TPOT")):
-        held = answered.interval(name)
+        held = found.interval(row, name, answered)
         if held is not None:
             ends = f"{1e3 * float(held.low):.4g} to {1e3 * float(held.high):.4g} ms"
             lines.append(f"- {title}: {held.level:.0%} of measurements lay in {ends}.")

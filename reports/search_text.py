@@ -82,7 +82,7 @@ def _sureness(found: Found, ties: Any) -> Iterator[str]:
     answered = found.answer(best)
     yield f"rates: {answered.basis.label}"
     for name, title in (("ttft_s", "TTFT"), ("tpot_s", "TPOT"), ("e2e_s", "E2E")):
-        held = answered.interval(name)
+        held = found.interval(best, name, answered)
         if held is not None:
             value = float(getattr(found.columns, name)[best])
             low, high = (_time(float(end)) for end in (held.low, held.high))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.answer import Answer, answer
+from analyzer.basis import Interval
 from analyzer.plan import Plan
 from analyzer.search.evaluate import Columns, workload
 from analyzer.search.front import front
@@ -246,6 +247,15 @@ class Found(NamedTuple):
         arrival = "static" if split else self.question.arrival
         load = self.workload(row)
         return answer(self.question.model, system, self.plan(row), load, basis, arrival)
+
+    def interval(self, row: int, metric: str, answered: Answer) -> Interval | None:
+        """The interval of one plan's figure, given its answer.
+
+        Of a disaggregated plan only the time per token has one: its prompts are read elsewhere.
+        """
+        if self.columns.prefill[row] >= 0 and metric != "tpot_s":
+            return None
+        return answered.interval(metric)
 
     def row(self, row: int) -> Row:
         """One plan in plain numbers."""

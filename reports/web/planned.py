@@ -171,7 +171,7 @@ def cards(found: Found, at: int) -> list[Card]:
         Card("Sequences at once", f"{row.batch:,.0f}", f"per replica, {row.replicas} of them"),
     ]
     for name, label in (("ttft_s", "Time to first token"), ("tpot_s", "Time per output token")):
-        held = answer.interval(name)
+        held = found.interval(at, name, answer)
         note = "no interval is known"
         if held is not None:
             ends = (show(float(value), "time", 3) for value in (held.low, held.high))

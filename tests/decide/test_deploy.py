@@ -11,10 +11,11 @@ import msgspec
 import pytest
 import yaml
 
+from analyzer import basis
 from analyzer.errors import ConfigError
 from analyzer.models_catalog import load
 from analyzer.plan import Offload, Plan, Speculation
-from analyzer.search import Found, Space, search
+from analyzer.search import Found, Offer, Space, search
 from analyzer.systems_catalog import load_system
 from analyzer.workload import SLO
 from calibration.corpus.perf_dir import read_perf_dir
@@ -196,3 +197,17 @@ def test_apart_the_proxy_knows_every_server(split: tuple[Found, int], tmp_path: 
         devices = pool.served.plan.tp * pool.served.plan.pp
         assert container["resources"]["limits"] == {"nvidia.com/gpu": devices}
         assert container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
+
+
+def test_apart_only_the_time_per_token_has_an_interval() -> None:
+    """Decoding workers say nothing of prompts that others read."""
+    system = load_system("H100-SXM")
+    offers = (Offer(system, basis.calibrated(system, "vllm-v1", "closed_loop")),)
+    space = Space(batch=(32,), tp=(4,), pp=(1,), disaggregated=True)
+    found = search(question(offers=offers, slo=SLO(), space=space))
+    row = next(row for row in found.ranked(found.plans) if found.columns.prefill[row] >= 0)
+    answered = found.answer(row)
+    assert found.interval(row, "ttft_s", answered) is None
+    held = found.interval(row, "tpot_s", answered)
+    assert held is not None
+    assert held.low < found.columns.tpot_s[row] < held.high
