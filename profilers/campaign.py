@@ -8,15 +8,15 @@ records.
 
 from __future__ import annotations
 
-import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from analyzer.errors import CaseTimeout
+from profilers.batching import Batch, batches
 from profilers.cases import Case, Described, Failure, Machine, Outcome, Planned
 from profilers.device import Clock, SystemClock
 from profilers.options import Options
@@ -31,7 +31,6 @@ from profilers.workers import Worker, WorkerDied, start
 __all__ = ["CampaignResult", "Options", "Progress", "plan_all", "run"]
 
 WorkerFactory = Callable[[], Worker]
-MAX_BATCH = 12
 MEMORY_SHARE = 0.25
 """Of the device's memory, what the cases of one batch may hold together."""
 GRACE_S = 30.0
@@ -129,17 +128,6 @@ class _Bench:
             self.is_fresh = True
 
 
-class _Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Cases that go to one worker together; `retry`: alone and to a fresh one, for certainty."""
-
-    items: tuple[Planned, ...]
-    retry: bool = False
-
-    @property
-    def estimate_s(self) -> float:
-        return sum(item.estimate_s for item in self.items)
-
-
 class _Campaign:
     """Works off a plan with one store and one worker at a time."""
 
@@ -163,7 +151,7 @@ class _Campaign:
         interrupted = False
         try:
             room_B = MEMORY_SHARE * self._described.machine.memory_B
-            self._work_off(deque(_batches(chosen, self._options.seed, room_B)))
+            self._work_off(deque(batches(chosen, self._options.seed, room_B)))
         except KeyboardInterrupt:
             interrupted = True
         tally.report("end", "", "interrupted; run again to go on" if interrupted else "")
@@ -181,7 +169,7 @@ class _Campaign:
             torn_B=self._store.contents.torn_B,
         )
 
-    def _work_off(self, queue: deque[_Batch]) -> None:
+    def _work_off(self, queue: deque[Batch]) -> None:
         while queue:
             batch = queue.popleft()
             if not self._tally.fits(batch.estimate_s):
@@ -189,9 +177,9 @@ class _Campaign:
             began_s = self._tally.elapsed_s
             retries = self._take(batch)
             self._tally.spent(batch.estimate_s, self._tally.elapsed_s - began_s)
-            queue.extendleft(_Batch(items=(item,), retry=True) for item in reversed(retries))
+            queue.extendleft(Batch(items=(item,), retry=True) for item in reversed(retries))
 
-    def _take(self, batch: _Batch) -> list[Planned]:
+    def _take(self, batch: Batch) -> list[Planned]:
         """Measure a batch; returns the cases that deserve a try of their own."""
         unanswered = {item.case.id: item for item in batch.items}
         doubtful: list[Planned] = []
@@ -209,7 +197,7 @@ class _Campaign:
         return doubtful
 
     def _measure(
-        self, batch: _Batch, unanswered: dict[str, Planned], doubtful: list[Planned]
+        self, batch: Batch, unanswered: dict[str, Planned], doubtful: list[Planned]
     ) -> None:
         worker = self._bench.worker()
         self._bench.is_fresh = False
@@ -237,7 +225,7 @@ class _Campaign:
         self,
         code: str,
         reason: str,
-        batch: _Batch,
+        batch: Batch,
         unanswered: dict[str, Planned],
         doubtful: list[Planned],
     ) -> None:
@@ -265,28 +253,3 @@ class _Campaign:
         quality = str(reply.notes.get("quality", "ok"))
         self._tally.count(quality)
         self._tally.report("done", case.title, quality)
-
-
-def _batches(planned: Iterable[Planned], seed: int, room_B: float) -> list[_Batch]:
-    """Cases that share a worker, by priority and otherwise in random order; no batch holds more
-    than `MAX_BATCH` cases or, beyond its first, more than `room_B` bytes."""
-    groups: dict[tuple[int, str], list[Planned]] = {}
-    for item in planned:
-        groups.setdefault((item.priority, item.batch or item.case.id), []).append(item)
-    order = random.Random(seed)  # noqa: S311 - a schedule, not a secret
-    keyed = []
-    for (priority, _), items in groups.items():
-        order.shuffle(items)
-        for part in _parts(items, room_B):
-            keyed.append(((priority, order.random()), _Batch(items=part)))
-    return [batch for _, batch in sorted(keyed, key=lambda pair: pair[0])]
-
-
-def _parts(items: Sequence[Planned], room_B: float) -> list[tuple[Planned, ...]]:
-    parts: list[list[Planned]] = [[]]
-    for item in items:
-        held_B = sum(other.memory_B for other in parts[-1])
-        if parts[-1] and (len(parts[-1]) >= MAX_BATCH or held_B + item.memory_B > room_B):
-            parts.append([])
-        parts[-1].append(item)
-    return [tuple(part) for part in parts]

@@ -19,11 +19,13 @@ from reports.validate.table import Cell, Section, Table, table
 TEXT = (
     "`plumbline profile all` and `plumbline calibrate --system auto` on a machine without a data "
     "sheet: its system file holds the best that was reached there. “Checked” are models, lengths "
-    "and batches that no profile takes (`plumbline profile check`), each measured twice by "
-    "processes of their own; “noise” is the geomean difference between the two. “Left out” is each "
-    "profiled model predicted from the others. Where others were on the machine for most of a "
-    "campaign or a check, what they disturbed is taken all the same and counted as “disturbed”: "
-    "the noise then says what the figures are worth.",
+    "and batches that no profile takes (`plumbline profile check`), each visited several times by "
+    "processes of their own; what is measured is the lower quartile over the visits, in the "
+    "campaign as in the check, and “noise” is the geomean difference between that of the earlier "
+    "and of the later visits. “Left out” is each profiled model predicted from the others. Where "
+    "others were on the machine for most of a campaign or a check, what they disturbed is taken "
+    "all the same and counted, visit by visit, as “disturbed”: the noise then says what the "
+    "figures are worth.",
 )
 
 

@@ -7,7 +7,7 @@ from profiler_fakes import FakeClock
 
 from analyzer.errors import CaseTimeout, ConfigError, InputError
 from analyzer.records import Flag, Record, Scenario
-from profilers import campaign
+from profilers import batching, campaign
 from profilers.cases import Case, Described, Failure, Machine, Outcome, Planned
 from profilers.environment import Environment
 from profilers.options import Options
@@ -253,7 +253,7 @@ def test_batches_mix_the_order_but_not_the_priorities(lab):
     order = [number for batch in here.asked for number in batch]
     assert set(order[:20]) == set(range(20))
     assert order[:20] != list(range(20))
-    assert max(len(batch) for batch in here.asked) <= campaign.MAX_BATCH
+    assert max(len(batch) for batch in here.asked) <= batching.MAX_BATCH
 
 
 def test_a_second_campaign_on_the_same_store_is_refused(lab):

@@ -10,6 +10,7 @@ import pytest
 
 from analyzer.errors import ConfigError
 from profilers import estimates, generation, planning
+from profilers.batching import batches
 from profilers.cases import Machine
 from profilers.model_shapes import find_config, rough_parameters
 from profilers.options import PROFILES, Options
@@ -182,3 +183,13 @@ def test_a_processor_visits_each_generation_several_times_and_a_gpu_once():
     assert rules_of("generation", CPU) == generation.VISIT_RULES
     assert rules_of("generation", GPU) == RULES["generation"]
     assert rules_of("operators", CPU) == RULES["operators"]
+
+
+def test_visits_to_a_case_are_spread_over_the_campaign_and_come_in_turn():
+    planned = [item for item in plan("all", OPTIONS, CPU) if item.priority == 0]
+    order = [item for batch in batches(planned, 3, 1e12) for item in batch.items]
+    assert {item.case.id for item in order} == {item.case.id for item in planned}
+    visits = [item.case.case.get("repeat") for item in order if item.case.profile == "generation"]
+    assert visits == sorted(visits)
+    middle = [item.case.profile for item in order[len(order) // 4 : 3 * len(order) // 4]]
+    assert {"generation", "operators"} <= set(middle)
