@@ -139,9 +139,10 @@ def find(
 ) -> Found:
     """The calibration for a system and an engine class ("" for whichever is there).
 
-    Tried in this order: the very class; another generation of the same engine on the system;
-    any engine on the system where none was asked for; the rates of the system's relatives. `device`
-    is for systems that the catalog does not hold.
+    Tried in this order: the very class; another generation of the same engine, if one's own
+    measurements have it; any engine on the system where none was asked for; what all measured
+    relatives imply, other generations on the system among them. `device` is for systems that the
+    catalog does not hold.
     """
     here = _on(system)
     asked = engine_class or family
@@ -149,14 +150,8 @@ def find(
         return Found(_read(system, asked), ())
     family = engine(asked).family if asked else ""
     kin = [name for name in here if not asked or engine(name).family == family]
-    if kin:
-        best = max((_read(system, name) for name in kin), key=lambda c: _rank(c, arrival))
-        said = (
-            f"rates of {best.engine} on {system}"
-            if not asked
-            else (f"{asked} was not measured on {system}: rates of {best.engine} stand in")
-        )
-        return Found(best, (said,))
+    if kin and (not asked or any(here[name].parent != FOLDER for name in kin)):
+        return _of_kin(system, kin, asked, arrival)
     known = device or _device(system)
     pooled = _pooled(asked, family, known.vendor.lower() if known else "")
     if pooled is not None:
@@ -166,7 +161,17 @@ def find(
             return Found(leant, (f"{unlike}rates as its relatives have them, {near} first",))
         said = f"{unlike}rates pooled over other systems that ran {pooled.engine}"
         return Found(pooled, (said,))
+    if kin:
+        return _of_kin(system, kin, asked, arrival)
     return Found(None, (f"uncalibrated: no measurements of {asked or 'any engine'} on {system}",))
+
+
+def _of_kin(system: str, kin: list[str], asked: str, arrival: str) -> Found:
+    """The rates of another engine or generation as they are."""
+    best = max((_read(system, name) for name in kin), key=lambda c: _rank(c, arrival))
+    if not asked:
+        return Found(best, (f"rates of {best.engine} on {system}",))
+    return Found(best, (f"{asked} was not measured on {system}: rates of {best.engine} stand in",))
 
 
 def own_engines(system: str) -> list[str]:

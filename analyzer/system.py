@@ -36,6 +36,10 @@ WIDER: dict[str, tuple[str, ...]] = {
 """For each format, those that hold every one of its values: what it may run as without loss."""
 
 
+_PACKED = 2.1
+"""Vector units do two 16-bit operations in place of one in fp32; data sheets round."""
+
+
 class _Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the parts of a system: every number in them is finite and above zero."""
 
@@ -110,6 +114,16 @@ class Device(_Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def peak(self, dtype: str) -> float:
         """Dense FLOP/s that arithmetic in `dtype` can reach at best."""
         return self.execution(dtype).flops
+
+    @property
+    def has_matrix_units(self) -> bool:
+        """Whether 16-bit products run faster than vector units could: more than twice fp32. (Cards
+        with two rates have them, though the one that accumulates in fp32 does not show it.)"""
+        narrow = max(self.peak_flops.get(name, 0.0) for name in ("bf16", "fp16"))
+        vector = self.peak_flops.get("fp32")
+        if self.kind not in ("gpu", "soc") or self.accumulate or vector is None:
+            return True
+        return narrow > _PACKED * vector
 
     @property
     def vector_peak(self) -> float:

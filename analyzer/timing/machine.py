@@ -66,6 +66,8 @@ class Machine(NamedTuple):
     """From the disk of a node, which its devices share; NaN where none is known."""
     matrix_vector: bool = False
     """One row alone runs through kernels of its own, which need no rows to be efficient."""
+    matrices: bool = True
+    """It has matrix units; without, a thin product wastes no rows of a tile."""
     gemm_rates: tuple[str, ...] = NATIVE_RATES
     """By index in COMPUTE, the rate that linear layers reach."""
     ladder: Any = None
@@ -108,11 +110,12 @@ def machine(system: System) -> Machine:
         units=device.units,
         vector_flops=device.vector_peak,
         fabric=_fabric(system),
-        tile_rows=TILE_ROWS[device.kind],
+        tile_rows=TILE_ROWS[device.kind] if device.has_matrix_units else 1.0,
         gemm_rates=tuple(gemm_rate(system, dtype) for dtype in COMPUTE),
         host_Bps=system.host_link.h2d_Bps if system.host_link else np.nan,
         disk_Bps=system.disk.read_Bps if system.disk else np.nan,
         matrix_vector=device.kind == "cpu",
+        matrices=device.has_matrix_units,
     )
 
 

@@ -226,6 +226,8 @@ def _compute_s(
     half_rows = np.where(wide, half_rows * rates.half_wide, half_rows)
     if machine.matrix_vector:
         half_rows = np.where(rows > 1.0, half_rows, 0.0)
+    if not machine.matrices:
+        half_rows = np.zeros_like(half_rows)
     in_attention = wide & (kinds == _ATTENTION)
     efficiency = _capped(efficiency, rates.attention_wide, in_attention)
     tile = np.minimum(rates.gemm_tile, machine.tile_rows)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from analyzer.errors import ConfigError
 from analyzer.system import DTYPES, Device, Link, System, figures, wider
+from analyzer.systems_catalog import load_system
 
 # Significand bits (with the hidden one) and least and greatest exponent of each format's values.
 _FLOAT = {
@@ -137,3 +138,10 @@ def test_systems_can_be_keys_and_survive_a_round_trip() -> None:
     toy = system()
     assert {toy: 1}[system()] == 1
     assert msgspec.convert(msgspec.to_builtins(toy), System) == toy
+
+
+def test_devices_without_matrix_units_are_told_by_their_peaks() -> None:
+    bare = ("AppleM2Ultra", "P40", "RX7900XTX", "P100-SXM-16GB")
+    equipped = ("RTX3090", "L40", "T4", "H100-SXM", "MI250-GCD", "Xeon-8380", "TPUv4", "SN40L")
+    assert not any(load_system(name).device.has_matrix_units for name in bare)
+    assert all(load_system(name).device.has_matrix_units for name in equipped)
