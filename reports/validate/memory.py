@@ -27,7 +27,8 @@ TEXT = (
     "what `predict` prints as the allocator's peak for that engine and release, on all devices "
     "together. What each engine holds, and what says so, is in docs/memory.md: nothing is fitted. "
     "Some rules were first recognised in some of these rows; the second table leaves those out, by "
-    "model, format and release, and so is the check on the others.",
+    "model, format and release. All rows were in sight when the rules were written down: it shows "
+    "that they carry over to other models, and is no blind test.",
 )
 LLAMA_CPP_CONTEXT = 512.0
 """The cache that llama.cpp sets aside unless told otherwise, in tokens."""
