@@ -95,7 +95,7 @@ def refit(collected: Collected, key: Key) -> Fit:
     for other in relatives:
         problem = collected.groups[other].problem
         learnt[other] = beliefs_of(fit(problem, selected(relevant(problem)), Rates.default()))
-    return fit(group.problem, kin_priors(names, key, learnt), Rates.default())
+    return fit(group.problem, kin_priors(names, group, learnt), Rates.default())
 
 
 def _kin(other: Key, key: Key) -> bool:

@@ -12,12 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from analyzer.engines import engine_on
 from analyzer.errors import InputError
 from analyzer.memory import capacity
-from analyzer.model import MoE
 from analyzer.predict import ROOM_DOUBT, grown
 from analyzer.quirks import one_text, repaired, unwarmed
 from analyzer.records import Record, Scenario
@@ -26,13 +24,17 @@ from analyzer.resolve import Question, question
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
-from analyzer.timing.rates import Rates
 from analyzer.workload import Workload
 from calibration.corpus import NEEDS, engine_class_of, reason_against
-from calibration.problem import METRICS, Case, Problem, build, predict
+from calibration.impossible import (
+    KNOWN_PROMPTS,
+    SAME_PROMPTS,
+    alike_prompts,
+    beats_light,
+    known_prompts,
+)
+from calibration.problem import METRICS, Case, Problem, build
 
-FASTER_THAN_LIGHT = 1.03
-"""Slack on peaks before a row is called impossible: data sheets round."""
 ASSUMED_PROMPT = 256.0
 """Prompt length where a served task's is not published; its answers are many times longer."""
 
@@ -242,11 +244,12 @@ def _group(
     problem = build([case for case, _ in members], machine(system))
     impossible = beats_light(problem)
     kept, out = [], []
-    alike = _alike_prompts(members, impossible)
-    for (case, record), beats, same in zip(members, impossible, alike, strict=True):
+    alike = alike_prompts(members, impossible)
+    known = known_prompts(members, problem, np.where(impossible, np.nan, problem.observed))
+    for (case, record), beats, same, hurried in zip(members, impossible, alike, known, strict=True):
         possible = tuple(np.where(beats, np.nan, case.observed))
-        if same:
-            out.append(LeftOut(record, SAME_PROMPTS))
+        if same or hurried:
+            out.append(LeftOut(record, SAME_PROMPTS if same else KNOWN_PROMPTS))
         elif np.isfinite(possible).any():
             kept.append((case._replace(observed=possible), record))
         if beats.any():
@@ -258,35 +261,22 @@ def _group(
     return Group(system, engine, counted, tuple(record for _, record in kept)), out
 
 
-SAME_PROMPTS = (
-    "a batch of a mixture of experts of whose series some rows beat the hardware: its sequences "
-    "were alike and visited the same few experts"
-)
-
-
-def beats_light(problem: Problem) -> NDArray[np.bool_]:
-    """Measured times, per case and metric, that are below what every peak reached would take."""
-    with np.errstate(invalid="ignore"):
-        least = predict(problem, Rates.ideal())
-        return np.asarray(problem.observed * FASTER_THAN_LIGHT < least)
-
-
-def _alike_prompts(members: list[tuple[Case, Record]], impossible: NDArray[np.bool_]) -> list[bool]:
-    """Static batches of routed models in a series where others are impossible."""
-
-    def series(case: Case) -> tuple[str, str] | None:
-        routed = any(isinstance(layer.ffn, MoE) for layer in case.model.layers)
-        batched = not case.looped and case.workload.batch > 1
-        return (case.campaign, case.group) if routed and batched else None
-
-    tainted = {
-        series(case) for (case, _), beats in zip(members, impossible, strict=True) if beats.any()
-    } - {None}
-    return [series(case) in tainted for case, _ in members]
-
-
 def _weighted(cases: list[Case]) -> list[Case]:
-    """Models with many rows must not drown the others: weight falls with the root of rows."""
+    """Models with many rows must not drown the others: weight falls with the root of rows.
+
+    Nor may a row or two under a load decide a rate: what is the model's own in them (some 25 %,
+    where rows differ by 5 %) cannot be told from the machine's until several loads were measured.
+    """
     counts = Counter(case.group for case in cases)
-    middle = float(np.median(list(counts.values())))
-    return [case._replace(weight=(middle / counts[case.group]) ** 0.5) for case in cases]
+    middle, most = float(np.median(list(counts.values()))), max(counts.values())
+    several = min(SEVERAL, most)
+
+    def weight(case: Case) -> float:
+        even = float((middle / counts[case.group]) ** 0.5)
+        return min(even, (counts[case.group] / several) ** 2) if case.looped else even
+
+    return [case._replace(weight=weight(case)) for case in cases]
+
+
+SEVERAL = 5
+"""Rows of one model under a load from which on they count in full."""

@@ -62,6 +62,10 @@ class Bundle(NamedTuple):
     """Where looped: as many prompts as an engine works off at once."""
     decode: tuple[CountedStep, ...]
     crowd_size: Array
+    prompt_steps: Array
+    """Steps' worth of prompt tokens in one prompt."""
+    ranks: Array
+    """Of attention data parallelism."""
     output_tokens: Array
     concurrency: Array
     running: Array
@@ -115,16 +119,39 @@ def predict(problem: Problem, rates: Rates) -> Array:
 def _time(bundle: Bundle, machine: Machine, rates: Rates) -> Array:
     later = time_phase(bundle.decode, machine, rates)
     if bundle.looped:
-        prompts = issuing(rates)
-        first = time_prefill(bundle.prefill, machine, prompts)
-        crowd = time_phase(bundle.crowd, machine, prompts)
-        busy = Busy(first.total_s, crowd.total_s / bundle.crowd_size, later.total_s)
+        busy = _busy(bundle, machine, rates, later.total_s)
         latency = closed_loop(busy, bundle.output_tokens, bundle.concurrency, bundle.running, rates)
     else:
         first = time_prefill(bundle.prefill, machine, rates)
         first_s = first.total_s + rates.cold_s * bundle.cold
         latency = static_batch(first_s, later.total_s, bundle.output_tokens)
     return np.stack(latency[:3], axis=-1)
+
+
+def _busy(bundle: Bundle, machine: Machine, rates: Rates, decode_s: Array) -> Busy:
+    prompts = issuing(rates)
+    first = time_prefill(bundle.prefill, machine, prompts)
+    crowd = time_phase(bundle.crowd, machine, prompts)
+    return Busy(first.total_s, crowd.total_s / bundle.crowd_size, decode_s)
+
+
+def least_round_s(problem: Problem, rates: Rates) -> Array:
+    """Shortest time in which a closed loop can answer each of its requests once, shape (cases).
+
+    A round works off one prompt of each, and writes one answer's tokens in steps of all of them.
+    At best a step of prompts writes a token of each on the way, and every rank of attention data
+    parallelism has a prompt of its own. NaN for fixed batches.
+    """
+    least = np.full(len(problem.cases), np.nan)
+    for bundle in problem.bundles:
+        if bundle.looped:
+            later = time_phase(bundle.decode, problem.machine, rates)
+            busy = _busy(bundle, problem.machine, rates, later.total_s)
+            prompts = bundle.concurrency * np.maximum(bundle.prompt_steps, 1.0)
+            steps = np.maximum(bundle.output_tokens - 1.0 - prompts, 0.0)
+            prompts_s = bundle.concurrency * busy.work_s / bundle.ranks
+            least[bundle.positions] = prompts_s + steps * busy.decode_s
+    return least
 
 
 def _structure(case: Case) -> tuple[Any, ...]:
@@ -155,6 +182,8 @@ def _bundle(cases: Sequence[Case], indices: list[int]) -> Bundle:
         crowd,
         decode,
         np.array([_crowd(case) for case in chosen]),
+        np.array([case.workload.input_tokens / case.step_tokens for case in chosen]),
+        np.array([case.plan.attention_dp for case in chosen], dtype=np.float64),
         np.array([case.workload.output_tokens for case in chosen], dtype=np.float64),
         np.array([_per_replica(case, case.workload.batch) for case in chosen]),
         np.array([_per_replica(case, case.running) for case in chosen]),

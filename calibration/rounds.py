@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
+from analyzer.kinship import leaning
+from analyzer.relatives import relative
 from analyzer.timing.rates import Rates
 from calibration.collect import Group, Key
 from calibration.families import Belief, Beliefs, beliefs_of, priors_for, vendor_of
 from calibration.fit import Fit, fit
 from calibration.holdout import HeldOut, leave_one_out
 from calibration.parameters import Prior, selected
+from calibration.problem import Case
 from calibration.relevant import relevant
 
 
@@ -41,43 +44,63 @@ def first_round(groups: dict[Key, Group], progress: Progress | None = None) -> d
 def second_round(
     groups: dict[Key, Group], alone: dict[Key, Fitted], progress: Progress | None = None
 ) -> dict[Key, Fitted]:
-    """Groups of few models once more, with priors from all others."""
-    done = {key: alone[key] for key, group in groups.items() if speaks_for_itself(group)}
+    """Groups of few models once more, with priors from all others; where a group is left with few
+    only when one of its models is held out, that one is predicted with them."""
     jobs: list[Job] = []
-    for key, group in groups.items():
-        if key in done:
+    for group in groups.values():
+        asking = sorted(_left_with_few(group))
+        if not asking:
             continue
         names = relevant(group.problem)
         everything = {other: beliefs_of(done.fit) for other, done in alone.items()}
-        without = {
-            name: kin_priors(names, key, beliefs_without(alone, name))
-            for name in sorted(set(group.problem.groups))
-        }
-        jobs.append((group, kin_priors(names, key, everything), without))
+        without = {name: kin_priors(names, group, beliefs_without(alone, name)) for name in asking}
+        own = speaks_for_itself(group)
+        priors = selected(names) if own else kin_priors(names, group, everything)
+        jobs.append((group, priors, without))
     again = run_jobs(jobs, "with kin", progress)
-    return {key: done.get(key) or again[key] for key in groups}
+    return {key: again.get(key) or alone[key] for key in groups}
+
+
+def _left_with_few(group: Group) -> set[str]:
+    """Models without which the rest of their group cannot speak for itself."""
+    models: set[str] = set(group.problem.groups.tolist())
+    if not speaks_for_itself(group):
+        return models
+    cases = group.problem.cases
+    if not _all_served(cases) or len(models) >= OWN_MODELS:
+        return set()
+    rest = {name: sum(case.group != name for case in cases) for name in models}
+    return {name for name, rows in rest.items() if rows < OWN_ROWS}
 
 
 OWN_MODELS = 4
 """With so many models of its own a (system, engine) is better off without its relatives' word."""
 
 
-OWN_SERVED = 2, 50
-"""Models and rows that do where all of them were served: what differs between systems' schedulers
-is more than between models."""
+OWN_ROWS = 80
+"""Rows that do where all of them were served, if they are of two models and more: what differs
+between systems' schedulers is more than between models."""
 
 
 def speaks_for_itself(group: Group) -> bool:
     """Enough models for generic priors to do."""
     cases, models = group.problem.cases, len(set(group.problem.groups))
-    least, rows = OWN_SERVED
-    served = all(case.looped for case in cases) and models >= least and len(cases) >= rows
+    served = _all_served(cases) and models >= 2 and len(cases) >= OWN_ROWS
     return models >= OWN_MODELS or served
 
 
-def kin_priors(names: list[str], key: Key, learnt: Beliefs) -> list[Prior]:
-    """Priors from relatives, those of the same vendor first."""
-    return priors_for(names, key, learnt, vendor_of(key[0]))
+def _all_served(cases: Sequence[Case]) -> bool:
+    return all(case.looped for case in cases)
+
+
+def kin_priors(names: list[str], group: Group, learnt: Beliefs) -> list[Prior]:
+    """Priors from relatives: of served groups the nearest devices first, of others those of the
+    same vendor."""
+    if not _all_served(group.problem.cases):
+        return priors_for(names, group.key, learnt, vendor_of(group.key[0]))
+    others = [relative(key, known) for key, known in learnt.items() if key != group.key]
+    believed = {entry.name: entry for entry in leaning(group.system.device, group.engine, others)}
+    return [believed[name] for name in names]
 
 
 def beliefs_without(alone: dict[Key, Fitted], model: str) -> Beliefs:

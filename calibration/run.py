@@ -222,7 +222,7 @@ def _from_relatives(shipped: Beliefs) -> Callable[[Group], Sequence[Prior]]:
         names = relevant(group.problem)
         if speaks_for_itself(group):
             return selected(names)
-        return kin_priors(names, group.key, shipped)
+        return kin_priors(names, group, shipped)
 
     return believed
 

@@ -8,12 +8,12 @@ import pytest
 from calibration_synthetic import one_group, records, scenarios, with_metrics
 
 from analyzer.errors import CalibrationError
-from analyzer.records import Flag, Record
+from analyzer.records import Flag, Provenance, Record
 from analyzer.records_arrival import Arrival
 from analyzer.timing.rates import Rates
 from calibration.collect import Collected, collect
 from calibration.corpus import PERF_DIR, load_corpus
-from calibration.problem import predict
+from calibration.problem import Case, build, least_round_s, predict
 from calibration.run import calibrate, gathered
 
 SYSTEM = "A100-SXM-80GB"
@@ -181,3 +181,46 @@ def test_first_runs_are_told_from_warmed_ones() -> None:
     slow, fast = (predict(group.problem, Rates.default().with_values(cold_s=s)) for s in (0.5, 0.0))
     marked = np.array([case.cold for case in group.problem.cases])
     np.testing.assert_allclose((slow - fast)[:, 0], 0.5 * marked, atol=1e-9)
+
+
+def _loops(model: str, metrics: dict[str, float], count: int = 2) -> list[Record]:
+    (asked,) = scenarios(SYSTEM, models=(model,), batches=(64,), inputs=(2000,), tps=(1,))
+    scenario = msgspec.structs.replace(
+        asked, arrival=Arrival(kind="closed_loop"), output_tokens=100.0, engine_version="0.12"
+    )
+    made = []
+    for place in range(count):
+        provenance = Provenance(source="synthetic", place=f"{model} {place}", date="2024-01")
+        slower = {name: value * (1.0 + 9.0 * place) for name, value in metrics.items()}
+        made.append(Record(kind="e2e", scenario=scenario, metrics=slower, provenance=provenance))
+    return made
+
+
+def test_a_loop_cannot_answer_faster_than_its_prompts_can_be_worked_off() -> None:
+    """64 prompts a round, at the peak of an A100 0.1 s each, take more than the 3 s of this round;
+    its two figures are possible each, and what else was measured alike is no better."""
+    hurried = _loops("llama-3-8b", {"ttft_s": 0.3, "tpot_s": 0.03})
+    honest = _loops("mistral-7b", {"ttft_s": 3.0, "tpot_s": 0.2})
+    found = collect([*hurried, *honest])
+    (group,) = found.groups.values()
+    assert {record.scenario.model for record in group.records} == {"mistral-7b"}
+    assert len(group.records) == len(honest)
+    assert {entry.record.provenance.place for entry in found.left_out} == {
+        record.provenance.place for record in hurried
+    }
+    assert all("rounds are shorter" in entry.reason for entry in found.left_out)
+
+
+def test_the_shortest_round_holds_all_work_and_hides_at_most_a_step_per_prompt() -> None:
+    (group,) = collect(_loops("mistral-7b", {"ttft_s": 3.0, "tpot_s": 0.2}, 1)).groups.values()
+    ideal = Rates.ideal()
+    (least,) = least_round_s(group.problem, ideal)
+    (lone,) = least_round_s(build([_alone(group.problem.cases[0])], group.problem.machine), ideal)
+    assert least >= 64 * lone
+    slow = least_round_s(group.problem, Rates.single(0.5))[0]
+    assert slow == pytest.approx(2.0 * least, rel=1e-6)
+
+
+def _alone(case: Case) -> Case:
+    load = msgspec.structs.replace(case.workload, batch=1.0, output_tokens=1.0)
+    return case._replace(workload=load, running=1.0)
