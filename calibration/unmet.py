@@ -29,16 +29,14 @@ def completed(found: Calibration, device: Device, known: Kin | None) -> Calibrat
     """The calibration with every rate that it lacks, from relatives where any are known."""
     believed = known.believe(device, found.engine) if known is not None else GENERIC.values()
     lacking = {prior.name: prior for prior in believed if prior.name not in found.rates}
-    more = {name: _rate(lacking[name]) for name in _wanted(found, lacking)}
+    more = {name: _rate(lacking[name]) for name in _wanted(found, lacking, device.kind == "cpu")}
     return msgspec.structs.replace(found, rates={**found.rates, **more})
 
 
-def _wanted(found: Calibration, lacking: dict[str, Prior]) -> Iterator[str]:
-    replays = engine(found.engine).graphs
-    for name in lacking:
-        if name in _NEVER or (name == "host_launch_s" and replays):
-            continue
-        yield name
+def _wanted(found: Calibration, lacking: dict[str, Prior], processor: bool) -> Iterator[str]:
+    foreign = {"host_launch_s"} if engine(found.engine).graphs else set()
+    foreign |= set() if processor else {"linear_s"}
+    yield from (name for name in lacking if name not in _NEVER | foreign)
 
 
 def _rate(prior: Prior) -> FittedRate:

@@ -144,7 +144,7 @@ def time_ops(table: Table, machine: Machine, rates: Rates) -> OpTimes:
     memory_s = _memory_s(columns, kinds, machine, rates) * repeat
     network_s = _network_s(table, machine, rates) * repeat
     overhead_s = rates.launch_s * columns["launches"] * repeat
-    if rates.linear_s:
+    if machine.matrix_vector and rates.linear_s:
         linear = (kinds == _GEMM) | (kinds == _GROUPED)
         overhead_s = (
             overhead_s + np.where(linear, rates.linear_s * columns["launches"], 0.0) * repeat

@@ -208,6 +208,19 @@ def test_experts_have_arithmetic_and_weights_of_their_own() -> None:
     assert memory_s < streamed[1] < 2.0 * memory_s
 
 
+def test_what_a_processor_pays_costs_no_accelerator_anything() -> None:
+    asked = Workload(batch=1, input_tokens=500, output_tokens=2)
+    (step,) = count_decode(lay(load("llama-2-7b"), Plan()), asked)
+    free = Rates.ideal()
+    for name, pays in ((SYSTEM.name, False), ("Xeon-SPR-48c", True)):
+        on = machine(load_system(name))
+        without, charged = (
+            time_ops(step.tables[0], on, rates).overhead_s.sum()
+            for rates in (free, free.with_values(linear_s=1e-3))
+        )
+        assert (charged > without) == pays
+
+
 def test_engines_bring_their_habits_to_the_count() -> None:
     copying = lay(load("llama-3-8b"), Plan(engine="transformers")).layout
     plain = lay(load("llama-3-8b"), Plan()).layout
