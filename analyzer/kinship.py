@@ -41,6 +41,8 @@ ISSUED = frozenset(
     {"host_launch_s", "prefill_launch_s", "step_s", "sequence_s", "prefill_s", "launch_s", "cold_s"}
 )
 """Rates that are the host's as much as the engine's."""
+PROCESSORS = frozenset({"linear_s"})
+"""Rates that only processors have."""
 OF_DEVICES = HARDWARE | STREAMED | MULTIPLIED
 BYTES_PER_CLOCK = 9.0
 """Bytes per processor and clock at which the generic prior is meant."""
@@ -163,6 +165,15 @@ def shared(some: Sequence[Traits], others: Sequence[Traits]) -> Shared:
     )
 
 
+def had(device: Device, engine_class: str) -> list[str]:
+    """Names of the rates that an engine has on a device: no host issues what graphs replay, and
+    only processors have those of PROCESSORS."""
+    without = set() if device.kind == "cpu" else set(PROCESSORS)
+    if engine(engine_class).graphs:
+        without.add("host_launch_s")
+    return [name for name in GENERIC if name not in without]
+
+
 class Heard(NamedTuple):
     """What the measured ones say of one rate, ready to be asked of any device and engine."""
 
@@ -183,7 +194,7 @@ class Kin(NamedTuple):
         """What is believed of every rate of an engine on a device."""
         asked = traits(device, engine_class)
         likeness, alone = shared([asked], self.traits), shared([asked], [asked])
-        return [self._of(name, likeness, alone) for name in GENERIC]
+        return [self._of(name, likeness, alone) for name in had(device, engine_class)]
 
     def _of(self, name: str, likeness: Shared, alone: Shared) -> Prior:
         generic, heard = GENERIC[name], self.heard.get(name)

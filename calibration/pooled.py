@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.calibrated import POOLED, Band, Calibration, FittedRate
+from analyzer.kinship import PROCESSORS
 from analyzer.relatives import Belief
 from calibration.collect import Group, Key
 from calibration.export import Z90, digest, rounded
@@ -90,7 +91,12 @@ def _stand_in(
         key for key in groups if engine in (POOLED, key[1]) and vendor in (None, vendor_of(key[0]))
     ]
     records = [record for key in members for record in groups[key].records]
-    priors = _priors(engine, learnt, vendor)
+    ran_on = {groups[key].system.device.kind for key in members}
+    priors = [
+        prior
+        for prior in _priors(engine, learnt, vendor)
+        if prior.name not in PROCESSORS or ran_on == {"cpu"}
+    ]
     return Calibration(
         system=POOLED if vendor is None else f"{POOLED}-{vendor}",
         engine=engine,

@@ -8,13 +8,10 @@ that no measurement of their own supports them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from analyzer.calibrated import Calibration, FittedRate
-from analyzer.engines import engine
-from analyzer.kinship import Kin
+from analyzer.kinship import Kin, had
 from analyzer.priors import GENERIC, Prior
 from analyzer.system import Device
 from calibration.export import rounded
@@ -29,14 +26,9 @@ def completed(found: Calibration, device: Device, known: Kin | None) -> Calibrat
     """The calibration with every rate that it lacks, from relatives where any are known."""
     believed = known.believe(device, found.engine) if known is not None else GENERIC.values()
     lacking = {prior.name: prior for prior in believed if prior.name not in found.rates}
-    more = {name: _rate(lacking[name]) for name in _wanted(found, lacking, device.kind == "cpu")}
+    wanted = [name for name in had(device, found.engine) if name in lacking and name not in _NEVER]
+    more = {name: _rate(lacking[name]) for name in wanted}
     return msgspec.structs.replace(found, rates={**found.rates, **more})
-
-
-def _wanted(found: Calibration, lacking: dict[str, Prior], processor: bool) -> Iterator[str]:
-    foreign = {"host_launch_s"} if engine(found.engine).graphs else set()
-    foreign |= set() if processor else {"linear_s"}
-    yield from (name for name in lacking if name not in _NEVER | foreign)
 
 
 def _rate(prior: Prior) -> FittedRate:

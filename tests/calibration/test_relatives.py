@@ -96,6 +96,13 @@ def test_without_relatives_the_generic_prior_stands() -> None:
     assert mem_eff("A40", "llama.cpp", ignorant).value == pytest.approx(GENERIC["mem_eff"].value)
 
 
+def test_only_processors_pay_for_what_only_processors_have() -> None:
+    for system, pays in (("H100-SXM", False), ("AppleM1", False), ("EPYC-9654", True)):
+        names = {prior.name for prior in leaning(device(system), "llama.cpp", [])}
+        assert ("linear_s" in names) == pays
+        assert names | {"linear_s", "host_launch_s"} == set(GENERIC)
+
+
 def test_another_engine_says_less_than_the_very_one() -> None:
     other = mem_eff("A40", "llama.cpp", ran("RTXA6000", 0.4, engine="vllm-v0"))
     very = mem_eff("A40", "llama.cpp", ran("RTXA6000", 0.4))
