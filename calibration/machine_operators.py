@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
@@ -212,11 +213,13 @@ BUILDERS: dict[str, Callable[[Mapping[str, Scalar]], Op]] = {
 def priors_for_models(learnt: Learnt, group: Group) -> list[Prior]:
     """Beliefs for the fit to whole generations: operators' own word, else the generic ones.
 
-    On a processor the host is the device, so nothing is issued behind its back, and a handful of
-    cores is never short of pieces of work.
+    On a processor the host is the device, so nothing is issued behind its back (a kernel's own cost
+    is what issuing it costs), and a handful of cores is never short of pieces of work.
     """
     known = {entry.name: entry for entry in learnt.priors}
     on_cpu = group.system.device.kind == "cpu"
+    if on_cpu:
+        known["launch_s"] = msgspec.structs.replace(GENERIC["host_launch_s"], name="launch_s")
     names = [name for name in relevant(group.problem) if not (on_cpu and name in NOT_ON_CPU)]
     own = [known.get(name, GENERIC[name]) for name in names]
     beyond = sorted(WIDE - set(names))  # of a format that no whole model ran in

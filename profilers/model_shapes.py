@@ -142,7 +142,7 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
 DEFAULT_MODELS: dict[str, tuple[str, ...]] = {
     "tiny": ("tiny-llama", "tiny-wide"),
     "small": ("smollm2-135m", "llama-160m", "stories15m", "smollm2-360m", "qwen2.5-0.5b",
-              "qwen3-tiny-moe"),
+              "opt-125m", "qwen3-tiny-moe"),
     "large": ("llama-3.2-1b", "llama-3.2-3b", "llama-3-8b", "qwen3-30b-a3b", "qwen2.5-14b",
               "qwen3-32b", "llama-3-70b"),
 }  # fmt: skip
