@@ -8,12 +8,14 @@ and must come to the shipped rates.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from analyzer.calibrated import POOLED, Calibration, calibrations, load_calibration
+from analyzer.calibrated import FOLDER, POOLED, Calibration, calibrations, load_calibration
 from analyzer.engines import engine
+from analyzer.relatives import FILE, read_relatives
 from analyzer.timing.rates import Rates
 from calibration.collect import Collected, Key, collect
 from calibration.corpus import PERF_DIR, load_corpus
@@ -44,7 +46,7 @@ class Drift(NamedTuple):
 def check(refitted: Sequence[Key] = REFITTED) -> list[Drift]:
     """All drifts; empty where the shipped calibrations follow from data and code."""
     collected = collect(load_corpus(PERF_DIR).records)
-    drifts = data_drifts(collected)
+    drifts = data_drifts(collected) + relatives_drifts(shipped_keys(), FOLDER)
     for key in refitted:
         drifts += refit_drifts(collected, key)
     return drifts
@@ -74,6 +76,14 @@ def data_drifts(collected: Collected) -> list[Drift]:
                 )
             )
     return drifts
+
+
+def relatives_drifts(shipped: set[Key], folder: Path) -> list[Drift]:
+    """Calibrations of which relatives cannot learn, since the file of beliefs lacks them."""
+    known = {(found.system, found.engine) for found in read_relatives(folder)}
+    return [
+        Drift("/".join(key), f"shipped, but {FILE} lacks it") for key in sorted(shipped - known)
+    ]
 
 
 def refit_drifts(collected: Collected, key: Key) -> list[Drift]:

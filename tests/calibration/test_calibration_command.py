@@ -14,7 +14,7 @@ import plumbline
 from analyzer.calibrated import FOLDER, Calibration, load_calibration
 from analyzer.records_codec import encode_record
 from analyzer.strict import decode_toml
-from calibration.check import data_drifts, rate_drifts, refit
+from calibration.check import data_drifts, rate_drifts, refit, relatives_drifts, shipped_keys
 from calibration.collect import collect
 from calibration.corpus import PERF_DIR, load_corpus
 from calibration.findings import SUPPLIES
@@ -147,6 +147,11 @@ def test_changed_data_are_noticed() -> None:
     fewer = collect([r for r in rows if r.scenario.hardware == key[0]][1:], only=key[0])
     noticed = [drift for drift in data_drifts(fewer) if drift.what == "/".join(key)]
     assert noticed, "a row is gone"
+
+
+def test_what_relatives_learn_from_is_shipped_too(tmp_path: Path) -> None:
+    assert relatives_drifts(shipped_keys(), FOLDER) == []
+    assert len(relatives_drifts(shipped_keys(), tmp_path)) == len(shipped_keys())
 
 
 def test_changed_rates_are_noticed_and_the_same_are_not() -> None:
