@@ -156,6 +156,7 @@ ENGINES: dict[str, EngineClass] = {
         _class("deepspeed-mii", graphs=False),
         _class("optimum-habana", queues=False, memory_share=1.0, graphs=False),
         _class("gpt-fast", queues=False, memory_share=1.0),
+        _class("flexgen", queues=False, memory_share=1.0, graphs=False),
         _class(
             "llama.cpp",
             queues=False,
