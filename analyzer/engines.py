@@ -70,6 +70,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """Expert parallelism is a switch: experts lie whole on all ranks, or each is cut over all."""
     cache_copies: float = 0.0
     """Times a step copies the whole cache (transformers' dynamic cache concatenates)."""
+    windowed: bool = True
+    """Attention and cache end at a model's sliding window without being told to."""
     own_keys: bool = False
     """Attention reads keys for each query head, where heads share them as well: transformers makes
     a copy for each, unless all share one."""
@@ -127,6 +129,7 @@ ENGINES: dict[str, EngineClass] = {
         _class(
             "tensorrt-llm-0",
             "tensorrt-llm",
+            windowed=False,
             sampled=256.0,
             max_sequences=2048.0,
             reserves=1.0,
@@ -135,6 +138,7 @@ ENGINES: dict[str, EngineClass] = {
         _class(
             "tensorrt-llm-0.10",
             "tensorrt-llm",
+            windowed=False,
             share_of="rest",
             max_sequences=2048.0,
             reserves=1.0,

@@ -179,6 +179,7 @@ def _habits(plan: Plan) -> dict[str, Any]:
         "matrix_ratio": kind.matrix_ratio,
         "gathers_products": kind.gathers_products,
         "kernels": kind.kernels,
+        "windowed": kind.windowed,
         "own_keys": kind.own_keys,
         "shared_kernels": kind.shared_kernels,
         "expert_kernels": kind.expert_kernels,

@@ -7,7 +7,7 @@ sequence and KV head; beams of one prompt read what they share once.
 
 from __future__ import annotations
 
-from analyzer.counting.context import Segment
+from analyzer.counting.context import Layout, Segment
 from analyzer.counting.elementwise import NORM, ROPE, launches, passes
 from analyzer.counting.indexer import index
 from analyzer.counting.linear import linear
@@ -86,7 +86,7 @@ def _prepare(work: Work, kind: Attention, shape: Shape, gate: Number, prefix: st
         flops += 4.0 * gate + shape.heads * shape.v_dim
         starts += pick(work.fused, 1.0, 2.0)
     copies = work.layout.cache_copies
-    cached = sum(s.sequences * held(kind.window, s.past) for s in work.segments)
+    cached = sum(s.sequences * held(window(kind, work.layout), s.past) for s in work.segments)
     return Op(
         name=f"{prefix}.prepare",
         kind="elementwise",
@@ -111,7 +111,7 @@ def _small_weights(kind: Attention, shape: Shape) -> Number:
 
 def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix: str) -> Op:
     """Scores, softmax and weighted values of one segment."""
-    limit = kind.indexer.top_k if kind.indexer is not None else kind.window
+    limit = kind.indexer.top_k if kind.indexer is not None else window(kind, work.layout)
     if kind.chunked and kind.window is not None:
         pairs, reach = block_pairs(segment, kind.window)
     else:
@@ -203,6 +203,11 @@ def keys_read(segment: Segment, reach: Number) -> Number:
     out_of_reach = segment.keys - reach
     shared = larger(smaller(segment.shared_past, segment.past) - out_of_reach, 0.0)
     return segment.sequences * (reach - shared + shared / segment.sharing)
+
+
+def window(kind: Attention, layout: Layout) -> int | None:
+    """Keys that a query may reach back to, by the model and by what the engine makes of it."""
+    return kind.window if layout.windowed or kind.chunked else None
 
 
 def held(window: int | None, context: Number) -> Number:

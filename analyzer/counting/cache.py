@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from analyzer.counting.alike import mixers_of
-from analyzer.counting.attention import held
+from analyzer.counting.attention import held, window
 from analyzer.counting.compressed import entries_held
 from analyzer.counting.context import Layout
 from analyzer.counting.numeric import ceil, pick
@@ -56,7 +56,7 @@ def _attention(kind: Attention, layout: Layout, local: Number, context: Number) 
         return Kept(0.0, 0.0)
     values = ceil(kind.kv_heads / local) * (kind.head_dim + (kind.v_head_dim or kind.head_dim))
     index = _index_dim(kind.indexer) * context
-    return Kept((values * held(kind.window, context) + index) * layout.kv_B, 0.0)
+    return Kept((values * held(window(kind, layout), context) + index) * layout.kv_B, 0.0)
 
 
 def _mla(kind: MLA, layout: Layout, local: Number, context: Number) -> Kept:

@@ -109,6 +109,9 @@ class Layout(NamedTuple):
     False: every rank gathers all tokens and the partial sums are reduced (vLLM without DeepEP)."""
     cache_copies: Number = 0.0
     """Times that a step copies the whole cache (1: transformers' dynamic cache concatenates)."""
+    windowed: bool = True
+    """Sliding windows are applied; False: attention and cache hold the whole context all the same.
+    Layers whose attention is cut into blocks are no sliding windows."""
     own_keys: bool = False
     """Attention reads keys for each query head, unless all heads share one."""
     kernels: float = 1.0

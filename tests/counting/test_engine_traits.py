@@ -127,3 +127,21 @@ def test_chunks_as_a_row_states_them() -> None:
     stated = question(Scenario(variant="prompt in chunks of 16", **asked, **lengths)).plan
     assert (usual.chunk_tokens, usual.chunks_overlap) == (512, True)
     assert (stated.chunk_tokens, stated.chunks_overlap) == (16, False)
+
+
+def test_tensorrt_llm_applies_no_window_that_nobody_asked_for() -> None:
+    windowed, whole = load("mistral-7b-v0.1"), load("mistral-7b-v0.3")
+    step = Step((Segment(4.0, 1.0, 20_000.0),))
+    told = count(whole, step, Layout()).total("kv_B")
+    assert count(windowed, step, Layout(windowed=False)).total("kv_B") == told
+    assert count(windowed, step, Layout()).total("kv_B") < told / 4  # 4,096 of 20,000 keys
+    for name in ("tensorrt-llm-0", "tensorrt-llm-0.10"):
+        assert not lay(windowed, Plan(engine=name)).layout.windowed
+    assert lay(windowed, Plan(engine="vllm-v1")).layout.windowed
+
+
+def test_attention_in_blocks_is_no_window_that_an_engine_may_forget() -> None:
+    blocks = load("llama-4-scout")
+    step = Step((Segment(4.0, 1.0, 20_000.0),))
+    forgetful = count(blocks, step, Layout(windowed=False)).total("kv_B")
+    assert forgetful == count(blocks, step, Layout()).total("kv_B")
