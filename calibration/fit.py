@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from analyzer.timing.rates import Rates
+from calibration.hearsay import one_models_word
 from calibration.parameters import Prior, bounds, to_rates
 from calibration.problem import Problem, predict
 
@@ -65,27 +66,45 @@ def fit(
 
     starts = _starts(priors, centres) if start is None else [start]
     inside = min((np.clip(x, low + 1e-6, high - 1e-6) for x in starts), key=_cost(objective))
-    solved = least_squares(
-        objective,
-        inside,
-        bounds=(low, high),
-        loss=_loss(problem, len(centres)),
-        max_nfev=effort,
-        x_scale=widths,
-        ftol=TOLERANCE,
-        xtol=TOLERANCE,
-    )
+    tried = _Search(objective, _loss(problem, len(centres)), widths, effort)
+    solved = tried(inside, low, high)
     jacobian = np.asarray(solved.jac)[: -len(centres)]
+    odd = one_models_word(problem, residuals.used, jacobian, (solved.x - centres) / widths)
+    if odd.any():
+        low, high = np.where(odd, centres - 1e-9, low), np.where(odd, centres + 1e-9, high)
+        solved = tried(np.clip(solved.x, low + 1e-10, high - 1e-10), low, high)
+        jacobian = np.where(odd, 0.0, np.asarray(solved.jac)[: -len(centres)])
     before = np.array([entry.ignorance for entry in priors])
     deviation, share = _spread(jacobian, widths, before)
     singular = np.linalg.svd(jacobian * widths, compute_uv=False)
     condition = float(singular[0] / max(singular[-1], 1e-300)) if len(singular) else float("inf")
     margin = 1e-3
-    at_bound = (solved.x - low < margin) | (high - solved.x < margin)
+    at_bound = ~odd & ((solved.x - low < margin) | (high - solved.x < margin))
     rates = to_rates(priors, solved.x, base)
     return Fit(
         rates, tuple(priors), solved.x, deviation, share, at_bound, condition, float(solved.cost)
     )
+
+
+class _Search(NamedTuple):
+    """Least squares within bounds."""
+
+    objective: Callable[[Array], Array]
+    loss: Any
+    widths: Array
+    effort: int
+
+    def __call__(self, inside: Array, low: Array, high: Array) -> Any:
+        return least_squares(
+            self.objective,
+            inside,
+            bounds=(low, high),
+            loss=self.loss,
+            max_nfev=self.effort,
+            x_scale=self.widths,
+            ftol=TOLERANCE,
+            xtol=TOLERANCE,
+        )
 
 
 def _loss(problem: Problem, priors: int) -> Any:
