@@ -1,0 +1,52 @@
+"""A rate for which a served group has one model's word only."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from analyzer.calibrated import load_calibration
+from analyzer.priors import GENERIC
+from calibration.hearsay import one_models_word
+
+NEAR, FAR = 1.0, 8.0
+
+
+def asked(
+    models: str, jacobian: list[list[float]], distance: list[float], looped: bool = True
+) -> Any:
+    cases = [SimpleNamespace(looped=looped, model=SimpleNamespace(name=name)) for name in models]
+    used = np.zeros((len(models), 3), dtype=bool)
+    used[:, 1] = True  # a time per token each
+    problem: Any = SimpleNamespace(cases=cases)
+    return one_models_word(problem, used, np.array(jacobian), np.array(distance)).tolist()
+
+
+def test_only_what_is_both_far_off_and_told_by_one_model_is_not_believed() -> None:
+    told_by_b, told_by_both = [0.0, 0.0, 5.0], [1.0, 1.0, 1.0]
+    columns = np.array([told_by_b, told_by_b, told_by_both]).T.tolist()
+    assert asked("aab", columns, [FAR, NEAR, FAR]) == [True, False, False]
+    assert asked("aab", columns, [-FAR, -NEAR, -FAR]) == [True, False, False]
+
+
+def test_a_group_of_one_model_has_nobody_else_to_ask() -> None:
+    assert asked("aaa", [[1.0], [1.0], [1.0]], [FAR]) == [False]
+
+
+def test_fixed_batches_are_believed() -> None:
+    assert asked("aab", [[0.0], [0.0], [5.0]], [FAR], looped=False) == [False]
+
+
+def test_a_rate_that_no_row_tells_stays_as_it_is() -> None:
+    assert asked("aab", [[0.0], [0.0], [0.0]], [0.0]) == [False]
+
+
+def test_what_was_not_believed_is_shipped_as_unidentified() -> None:
+    held = load_calibration("H200-SXM", "vllm-v1")
+    assert held is not None
+    rate = held.rates["gemm_eff_16"]
+    assert not rate.identified
+    assert rate.data_share == 0.0
+    assert abs(np.log(rate.value / GENERIC["gemm_eff_16"].value)) < GENERIC["gemm_eff_16"].width
