@@ -19,6 +19,7 @@ from analyzer.phases import lay
 from analyzer.plan import Plan, layout
 from analyzer.predict import Prediction, predict
 from analyzer.resolve import activation_format, cache_format
+from analyzer.steady import polled
 from analyzer.system import System
 from analyzer.workload import Workload
 
@@ -94,6 +95,7 @@ def answer(
         *basis.warnings,
         *_about_arithmetic(settled, model, system),
         *_about_room(found, workload),
+        *_about_polls(settled, system, workload, arrival),
         *_about_hull(basis, settled, model, workload, arrival),
         *_about_offload(basis, settled),
     ]
@@ -166,6 +168,18 @@ def _about_room(found: Prediction, workload: Workload) -> Iterator[str]:
         fits = float(np.min(found.running))
         asked = float(np.max(np.broadcast_to(workload.batch, waiting.shape)[waiting]))
         yield f"{fits:.0f} of {asked:.0f} sequences fit the memory at once; the others wait"
+
+
+def _about_polls(plan: Plan, system: System, load: Workload, arrival: str) -> Iterator[str]:
+    if plan.poll_steps is not None or arrival != "closed_loop":
+        return
+    kind = engine_on(plan.engine, system.device)
+    most = float(np.max(polled(kind, plan, np.asarray(load.batch) / plan.dp)))
+    if most > 1.0:
+        yield (
+            f"{kind.name} is taken to look for new requests every {most:.0f} steps, as recipes "
+            f"for {system.device.family} start it; --poll-steps 1 if yours looks every step"
+        )
 
 
 def _about_offload(basis: Basis, plan: Plan) -> Iterator[str]:

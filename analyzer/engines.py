@@ -6,7 +6,7 @@ engine runs a model. Speeds are not here: those are rates, and calibration fits 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -45,6 +45,8 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """The share holds the largest step's tensors as well; False: they lie in what is beyond it."""
     step_tokens: float = 8192.0
     """Prompt tokens that one step takes at most while requests wait."""
+    polls: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
+    """Decode steps between two looks at what has arrived, from so many requests in flight on."""
     splits_prompts: bool = False
     """A longer prompt is worked off in several steps; False: a step has room for the longest."""
     small_device_B: float = 0.0
@@ -189,6 +191,16 @@ ENGINES: dict[str, EngineClass] = {
 }
 
 
+_RARE_LOOKS = {"step_tokens": 16_384.0, "polls": ((0.0, 10.0), (16.0, 30.0))}
+RECIPES: dict[tuple[str, str], dict[str, Any]] = {
+    ("sglang", "blackwell"): _RARE_LOOKS,
+    ("sglang", "blackwell-ultra"): _RARE_LOOKS,
+}
+"""How an engine's family is started on an architecture, where recipes agree on it and differ from
+what the engine does unless told otherwise. SGLang's for these, and InferenceMAX's scripts made from
+them, set `--scheduler-recv-interval`; chunks are SGLang's own choice for so large a memory."""
+
+
 def engine(name: str) -> EngineClass:
     """The class of that name; an engine that is not known behaves like a fused server."""
     return ENGINES.get(name) or EngineClass(name=name, family=name, lineage=name)
@@ -197,6 +209,9 @@ def engine(name: str) -> EngineClass:
 def engine_on(name: str, device: Device) -> EngineClass:
     """The class of that name with the scheduler's limits that it chooses on such a device."""
     kind = engine(name)
+    recipe = RECIPES.get((kind.family, device.family))
+    if recipe is not None:
+        return msgspec.structs.replace(kind, **recipe)
     if kind.small_device_B == 0.0:
         return kind
     if device.memory_B >= kind.small_device_B and "A100" not in device.name.upper():

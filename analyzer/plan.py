@@ -108,6 +108,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """False for engines whose attention writes its scores to memory."""
     chunks_overlap: bool = False
     """Pipeline stages work on successive chunks of a prompt at the same time."""
+    poll_steps: int | None = None
+    """Decode steps between two looks of a server at what has arrived; None: as it is usually
+    started on the device."""
 
     @property
     def devices(self) -> Any:

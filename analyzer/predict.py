@@ -21,7 +21,15 @@ from analyzer.phases import Laid, count_decode, count_prefill, lay
 from analyzer.plan import Plan
 from analyzer.resolve import check_plan
 from analyzer.spill import check_stores, fetching
-from analyzer.steady import Busy, Latency, closed_loop, crowd_of, static_batch, waves
+from analyzer.steady import (
+    Busy,
+    Latency,
+    closed_loop,
+    crowd_of,
+    polled,
+    static_batch,
+    waves,
+)
 from analyzer.system import System
 from analyzer.timing.machine import Machine, machine
 from analyzer.timing.phase import Phase, issuing, time_phase, time_prefill
@@ -160,6 +168,7 @@ def _closed_loop(asked: _Asked, running: Any) -> _Timed:
         load.batch / replicas,
         running / replicas,
         asked.rates,
+        polled(kind, plan, load.batch / replicas),
     )
     return _Timed(latency, first, later, replicas)
 

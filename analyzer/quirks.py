@@ -97,6 +97,16 @@ def prompt_chunk(scenario: Scenario) -> int | None:
     return int(found[1]) if found else None
 
 
+_POLLS = re.compile(r"scheduler-recv-interval=(\d+)$")
+
+
+def poll_steps(scenario: Scenario) -> int | None:
+    """Decode steps between two looks at what has arrived, where the variant states them as SGLang
+    names them."""
+    found = _POLLS.search(scenario.variant)
+    return int(found[1]) if found else None
+
+
 REPAIRS: dict[str, Repair] = {
     "silicon_sample": _silicon_sample,
     "optimum_benchmark": _kernel_in_variant,

@@ -20,7 +20,7 @@ from analyzer.model import Attention, Model
 from analyzer.models_catalog import load as load_model
 from analyzer.phases import Laid, lay
 from analyzer.plan import Plan
-from analyzer.quirks import prompt_chunk
+from analyzer.quirks import poll_steps, prompt_chunk
 from analyzer.records import Scenario
 from analyzer.records_arrival import Arrival
 from analyzer.records_engine import engine_class
@@ -110,6 +110,7 @@ def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -
         fused=kind.fused,
         flash=kind.flash,
         chunks_overlap=kind.chunks_overlap and chunk is None,
+        poll_steps=poll_steps(scenario),
     )
     check_plan(plan, model, system)
     return plan

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.engines import EngineClass
+from analyzer.plan import Plan
 from analyzer.timing.rates import Rates
 
 Array = NDArray[np.float64]
@@ -61,18 +62,35 @@ def crowd_of(input_tokens: Any, kind: EngineClass) -> Any:
     return np.maximum(kind.step_tokens / np.maximum(input_tokens, 1.0), 1.0)
 
 
+def polled(kind: EngineClass, plan: Plan, concurrency: Any) -> Any:
+    """Decode steps between two looks of the scheduler at what has arrived, as the plan says, else
+    as the engine is usually started; ranks that hold sequences of their own look every time."""
+    if plan.poll_steps is not None:
+        return plan.poll_steps
+    steps: Any = 1.0
+    for at_least, every in kind.polls:
+        steps = np.where(np.asarray(concurrency) >= at_least, every, steps)
+    return np.where(np.asarray(plan.attention_dp) > 1, 1.0, steps)
+
+
 def closed_loop(
-    busy: Busy, output_tokens: Any, concurrency: Any, running: Any, rates: Rates
+    busy: Busy,
+    output_tokens: Any,
+    concurrency: Any,
+    running: Any,
+    rates: Rates,
+    poll_steps: Any = 1.0,
 ) -> Latency:
     """`concurrency` requests per replica at all times, of which `running` fit.
 
-    A request waits for the step under way and decodes beside others in its own, and it waits for
-    some of its fellows' prompts: all of a loop's requests start at once, and what that costs is
-    spread over the rounds of the loop.
+    A request waits until the scheduler looks, every `poll_steps` steps, and decodes beside others
+    in its own step; and it waits for some of its fellows' prompts: all of a loop's requests start
+    at once, and what that costs is spread over the rounds of the loop.
     """
     fellows = np.maximum(running - 1.0, 0.0)
     tpot_s = busy.decode_s + rates.interference * fellows * busy.work_s / output_tokens
-    turn_s = STEPS_WAITED * busy.decode_s * fellows / np.maximum(running, 1.0)
+    steps_waited = poll_steps / 2.0 + STEPS_SHARED
+    turn_s = steps_waited * busy.decode_s * fellows / np.maximum(running, 1.0)
     waited_s = turn_s + rates.burst * fellows * busy.work_s
     steps = np.maximum(np.asarray(output_tokens) - 1.0, 0.0)
     served_s = busy.alone_s + waited_s + steps * tpot_s
@@ -81,5 +99,6 @@ def closed_loop(
     return Latency(ttft_s, tpot_s, ttft_s + steps * tpot_s, queued_s)
 
 
-STEPS_WAITED = 1.5
-"""Half of the decode step under way, and the one that a prompt shares."""
+STEPS_SHARED = 1.0
+"""After half of the steps between two looks: the one that a prompt shares, or that had been begun
+when the scheduler looked."""

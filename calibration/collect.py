@@ -21,6 +21,7 @@ from analyzer.quirks import one_text, repaired, unwarmed
 from analyzer.records import Record, Scenario
 from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.resolve import Question, question
+from analyzer.steady import polled
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
@@ -211,6 +212,7 @@ def case_of(asked: Question, observed: tuple[float, float, float], campaign: str
         queued=queued,
         running=running,
         step_tokens=kind.step_tokens,
+        poll_steps=float(polled(kind, asked.plan, whole.batch / asked.plan.dp)),
         campaign=campaign,
     )
 

@@ -46,6 +46,8 @@ class Case(NamedTuple):
     """Sequences that fit, where looped."""
     step_tokens: float = 8192.0
     """Prompt tokens that a step of a looped engine takes at most."""
+    poll_steps: float = 1.0
+    """Decode steps between two looks of a looped engine at what has arrived."""
     weight: float = 1.0
     row: int = -1
     """Position in the corpus."""
@@ -69,6 +71,7 @@ class Bundle(NamedTuple):
     output_tokens: Array
     concurrency: Array
     running: Array
+    poll_steps: Array
     looped: bool
     cold: Array
     """1 where nothing was warmed up."""
@@ -120,7 +123,14 @@ def _time(bundle: Bundle, machine: Machine, rates: Rates) -> Array:
     later = time_phase(bundle.decode, machine, rates)
     if bundle.looped:
         busy = _busy(bundle, machine, rates, later.total_s)
-        latency = closed_loop(busy, bundle.output_tokens, bundle.concurrency, bundle.running, rates)
+        latency = closed_loop(
+            busy,
+            bundle.output_tokens,
+            bundle.concurrency,
+            bundle.running,
+            rates,
+            bundle.poll_steps,
+        )
     else:
         first = time_prefill(bundle.prefill, machine, rates)
         first_s = first.total_s + rates.cold_s * bundle.cold
@@ -187,6 +197,7 @@ def _bundle(cases: Sequence[Case], indices: list[int]) -> Bundle:
         np.array([case.workload.output_tokens for case in chosen], dtype=np.float64),
         np.array([_per_replica(case, case.workload.batch) for case in chosen]),
         np.array([_per_replica(case, case.running) for case in chosen]),
+        np.array([case.poll_steps for case in chosen]),
         chosen[0].looped,
         np.array([float(case.cold) for case in chosen]),
         np.array(order, dtype=np.intp),
@@ -203,7 +214,7 @@ def _merge(phases: list[tuple[CountedStep, ...]], widths: list[int]) -> tuple[Co
 
 def _without_numbers(plan: Plan) -> Plan:
     pp = 1 if plan.micro_batches == 1 else plan.pp
-    return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1, pp=pp)
+    return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1, pp=pp, poll_steps=None)
 
 
 def _count(cases: list[Case]) -> tuple[tuple[CountedStep, ...], ...]:

@@ -61,6 +61,9 @@ def declare_plan(parser: ArgumentParser) -> None:
     experts.add_argument(
         "--routing-trace", metavar="FILE", help="CSV of expert, tokens (and layer): a real one"
     )
+    runs.add_argument(
+        "--poll-steps", type=int, metavar="N", help="decode steps between looks at what arrived"
+    )
     runs.add_argument("--spec-tokens", type=int, metavar="N", help="tokens drafted per step")
     runs.add_argument("--acceptance", type=float, metavar="P", help="chance that one is accepted")
     runs.add_argument("--draft", metavar="MODEL", help="draft model; none: drafting is free")
@@ -170,8 +173,6 @@ def plan_of(options: Namespace, model: Model) -> Plan:
     for name in ("tp", "pp", "dp", "ep", "attention_dp"):
         if getattr(options, name) < 1:
             raise ConfigError(f"{name} must be at least 1, not {getattr(options, name)}")
-    if options.chunk is not None and options.chunk < 1:
-        raise ConfigError(f"chunk must be at least 1, not {options.chunk}")
     return msgspec.structs.replace(
         stored,
         holding=holding_name(
@@ -184,7 +185,8 @@ def plan_of(options: Namespace, model: Model) -> Plan:
         attention_dp=options.attention_dp,
         sequence_parallel=options.sequence_parallel,
         compute=options.compute,
-        chunk_tokens=options.chunk,
+        chunk_tokens=_at_least_one(options, "chunk"),
+        poll_steps=_at_least_one(options, "poll_steps"),
         overlap=_overlap(options),
         routing_skew=_skew(options),
         routing=read_routing(options.routing_trace, model) if options.routing_trace else None,
@@ -192,6 +194,13 @@ def plan_of(options: Namespace, model: Model) -> Plan:
         lora=_lora(options),
         offload=_offload(options),
     )
+
+
+def _at_least_one(options: Namespace, name: str) -> int | None:
+    value: int | None = getattr(options, name)
+    if value is not None and value < 1:
+        raise ConfigError(f"{name.replace('_', '-')} must be at least 1, not {value}")
+    return value
 
 
 def _overlap(options: Namespace) -> int:
