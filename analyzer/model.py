@@ -282,6 +282,11 @@ class Model(Kind, frozen=True, kw_only=True):
 
         return load(source)
 
+    def unlimited(self) -> Model:
+        """The model as if it could read any length; its tables are as long as they are."""
+        positions = self.positions or self.max_context
+        return msgspec.structs.replace(self, max_context=None, positions=positions)
+
     def layer_groups(self) -> dict[Layer, int]:
         """Distinct layers and how often each occurs, in order of first appearance."""
         counts: dict[Layer, int] = {}

@@ -84,7 +84,7 @@ def sweep(
     _check(grid)
     columns = {name: np.empty(grid.shape) for name in METRICS}
     on, tally = basis.on(system), _Tally(basis, grid.shape)
-    open_model = msgspec.structs.replace(model, max_context=None)
+    open_model = model.unlimited()
     for place, weights in enumerate(grid.weights):
         base = _plan(plan or Plan(), weights, model, basis)
         for ranks in grid.tp:

@@ -129,7 +129,7 @@ def _attend(work: Work, kind: Attention, shape: Shape, segment: Segment, prefix:
         kind="attention",
         flops=flops,
         lone_flops=pick(lone, flops, 0.0),
-        unsplit_flops=pick(both(lone, _unsplit(work, heads, reach)), flops, 0.0),
+        unsplit_flops=pick(both(lone, _unsplit(work, heads, reach)), flops * _crowding(work), 0.0),
         act_B=heads * segment.new * (kind.head_dim + shape.v_dim) * work.act_B,
         kv_B=per_key * keys_read(segment, reach) * work.layout.kv_B * (ratio if own else 1.0),
         m=segment.new,
@@ -152,6 +152,16 @@ def _unsplit(work: Work, queries: Number, keys: Number) -> Number:
     """Where there are so many queries that the engine gives each a processor of its own."""
     most = work.layout.split_heads
     return both(both(most > 0.0, queries > most), keys <= _LONGEST_WHOLE)
+
+
+def _crowding(work: Work) -> float:
+    """Room that a walk's scores take up, of that for the longest walk; 1 where no limit is known.
+
+    A processor keeps scores for as many keys as the model reads at most, since one graph serves
+    all lengths: the shorter that is, the more walks it has room for, and the less each one waits.
+    """
+    longest = float(work.model.positions or work.model.max_context or _LONGEST_WHOLE)
+    return min(longest, _LONGEST_WHOLE) / _LONGEST_WHOLE
 
 
 def _scores(shape: Shape, segment: Segment, prefix: str) -> Op:

@@ -76,7 +76,7 @@ def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibra
         asked = asked._replace(plan=_under(name, asked.plan, stated, asked.model))
     check_arithmetic(asked.plan, asked.model, asked.system)
     return Group(
-        model=_unlimited(asked.model),
+        model=asked.model.unlimited(),
         max_context=asked.model.max_context,
         system=asked.system,
         plan=asked.plan,
@@ -87,12 +87,6 @@ def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibra
         queues=engine(name).queues,
         pools=pools,
     )
-
-
-def _unlimited(model: Model) -> Model:
-    """The model as if it could read any length; its tables are as long as they are."""
-    positions = model.positions or model.max_context
-    return msgspec.structs.replace(model, max_context=None, positions=positions)
 
 
 def _under(name: str, plan: Plan, stated: Scenario, model: Model) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -138,6 +139,18 @@ def test_keys_stay_whole_where_there_are_many_queries() -> None:
         assert unsplit == share * column(table, "attention.core", "lone_flops")
     long = count(MODELS["dense"], steps.decode(8, 9000), Layout(split_heads=queries - 1.0))
     assert column(long, "attention.core", "unsplit_flops") == 0, "long contexts are always split"
+
+
+def test_unsplit_walks_crowd_less_where_a_model_reads_less() -> None:
+    """Room for scores is set aside for the model's longest context, up to 8,192 keys; a model whose
+    limit is lifted for a sweep keeps its room."""
+    busy = Layout(split_heads=1.0)
+    whole = column(count(MODELS["dense"], STEP, busy), "attention.core", "lone_flops")
+    for longest, share in ((2048, 0.25), (4096, 0.5), (8192, 1.0), (131072, 1.0), (None, 1.0)):
+        limited = msgspec.structs.replace(MODELS["dense"], max_context=longest)
+        for kind in (limited, limited.unlimited()):
+            unsplit = column(count(kind, STEP, busy), "attention.core", "unsplit_flops")
+            assert unsplit == share * whole
 
 
 def test_eager_engines_visit_every_expert() -> None:
