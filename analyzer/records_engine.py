@@ -50,6 +50,8 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"bitsandbytes", "transformers-bnb"),
     (r"vllm.*ascend", "vllm-ascend"),
     (r"vllm.*\b2023\b", "vllm-2023"),
+    (r"vllm.*\bv0\b(?!\.\d)", "vllm-v0"),
+    (r"vllm.*\bv1\b(?!\.\d)", "vllm-v1"),
     (r"vllm", "vllm"),
     (r"tensorrt-?llm|trt-?llm", "tensorrt-llm"),
     (r"tensor-?rt", "tensorrt-llm-0"),
@@ -76,19 +78,58 @@ EXACT = frozenset(entry.name for entries in _GENERATIONS.values() for entry in e
 """Classes that are one generation of an engine; who names one means that one."""
 
 
+_RELEASE = re.compile(r"\d+\.\d+(?:\.\d+)*\S*", re.ASCII)
+_CONTAINER = re.compile(r"0\.[5-9]\.\d+(?:\.post|-rc\d+\.pre)\d+", re.ASCII)
+"""Tags of Dynamo's containers, which tables of 2025 state as the version of the TensorRT-LLM or
+vLLM inside; neither engine ever had such releases."""
+
+
 def engine_class(engine: str, version: str = "", date: str = "") -> str:
     """The class of an engine as a source names it; `date` is YYYY or YYYY-MM of the measurement.
 
-    A bare year is taken for its end.
+    A bare year is taken for its end. A release in the name itself counts where no other is stated.
     An engine that no pattern knows is a class of its own, under its own name in lower case.
     """
-    folded = engine.strip().lower()
+    folded = _folded(engine)
     if folded in EXACT and not version and not date:
         return folded
+    found = _match(folded)
+    if found is None:
+        return re.sub(r"[^a-z0-9.]+", "-", folded.split("(")[0]).strip("-")
+    name = found[0]
+    if name not in _GENERATIONS:
+        return name
+    return _generation(name, release(engine, version), date)
+
+
+def release(engine: str, version: str = "") -> str:
+    """The engine's release: as stated, else as its name ends ("vLLM 0.11"); '' where untold."""
+    if _CONTAINER.match(version):
+        return ""
+    found = None if version else _match(_folded(engine))
+    number = _RELEASE.search(found[1]) if found else None
+    return number.group() if number else version
+
+
+def tells_generation(engine: str, version: str = "", date: str = "") -> bool:
+    """Whether the words leave no choice among the generations of an engine."""
+    folded = _folded(engine)
+    found = _match(folded)
+    exact = folded in EXACT or (found is not None and found[0] in EXACT)
+    return exact or bool(release(engine, version) or date)
+
+
+def _folded(engine: str) -> str:
+    return engine.strip().lower()
+
+
+def _match(folded: str) -> tuple[str, str] | None:
+    """The class or engine that a name stands for, and what follows it there."""
     for pattern, name in _PATTERNS:
-        if re.search(pattern, folded):
-            return _generation(name, version, date) if name in _GENERATIONS else name
-    return re.sub(r"[^a-z0-9.]+", "-", folded.split("(")[0]).strip("-")
+        found = re.search(pattern, folded)
+        if found:
+            return name, folded[found.end() :]
+    return None
 
 
 def _generation(name: str, version: str, date: str) -> str:

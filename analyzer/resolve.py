@@ -23,7 +23,7 @@ from analyzer.plan import Plan
 from analyzer.quirks import poll_steps, prompt_chunk
 from analyzer.records import Scenario
 from analyzer.records_arrival import Arrival
-from analyzer.records_engine import engine_class
+from analyzer.records_engine import engine_class, release
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
 from analyzer.workload import Workload
@@ -52,7 +52,8 @@ def question(scenario: Scenario, date: str = "") -> Question:
     kind = engine(engine_class(scenario.engine, scenario.engine_version, date))
     arrival = scenario.arrival or Arrival(kind="static")
     plan = _plan(scenario, model, system, kind)
-    held = holding_name(kind.name, scenario.engine_version, date, scenario.variant)
+    version = release(scenario.engine, scenario.engine_version)
+    held = holding_name(kind.name, version, date, scenario.variant)
     plan = msgspec.structs.replace(plan, holding=held) if held else plan
     workload = Workload(
         batch=_count(scenario, "concurrency", 1.0),

@@ -16,6 +16,7 @@ from analyzer.plan import Plan
 from analyzer.quirks import repaired
 from analyzer.records import Pool, Scenario
 from analyzer.records_arrival import ArrivalKind, stated_count
+from analyzer.records_engine import tells_generation
 from analyzer.resolve import question
 from analyzer.system import System
 
@@ -62,7 +63,7 @@ def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibra
         stated = _as_pool(stated, stated.decode_pool or Pool())
     asked = question(stated, date)
     name, kind = asked.engine.name, asked.arrival.kind
-    if not (stated.engine_version or date):
+    if not tells_generation(stated.engine, stated.engine_version, date):
         name = generation(asked.system, name, kind)
         if name != asked.engine.name:
             asked = asked._replace(plan=_under(name, asked.plan, stated, asked.model))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from analyzer.holdings import holding_name
 from analyzer.model import Model
 from analyzer.models_catalog import load as load_model
 from analyzer.plan import LoRA, Offload, Plan, Speculation
-from analyzer.records_engine import EXACT, engine_class
+from analyzer.records_engine import EXACT, engine_class, release
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
 
@@ -154,16 +153,10 @@ def engine_of(options: Namespace) -> str:
     """The class of the engine that is named; '' where none is."""
     if not options.engine:
         return ""
-    name = engine_class(options.engine, _version(options.engine))
+    name = engine_class(options.engine)
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {options.engine!r}{nearest(options.engine, ENGINES)}")
     return name
-
-
-def _version(named: str) -> str:
-    """The release in an engine's name ("transformers 4.38.2"); '' where none is."""
-    found = re.search(r"\d+\.\d+(\.\d+)*", named)
-    return found.group() if found else ""
 
 
 def plan_of(options: Namespace, model: Model) -> Plan:
@@ -176,7 +169,7 @@ def plan_of(options: Namespace, model: Model) -> Plan:
     return msgspec.structs.replace(
         stored,
         holding=holding_name(
-            kind.name, _version(options.engine or ""), variant=options.engine or ""
+            kind.name, release(options.engine or ""), variant=options.engine or ""
         ),
         tp=options.tp,
         pp=options.pp,

@@ -322,3 +322,12 @@ def test_where_no_version_is_stated_the_generation_that_suits_is_taken(
     )
     engines = [row["pred_calibration"].partition("@")[0].partition("/")[2] for row in rows]
     assert engines == ["vllm-v0", "vllm-v1", "vllm-v1", "vllm-v0"]
+
+
+@pytest.mark.parametrize("named", ["vLLM (Splitwise fork, 2023)", "vLLM 0.2.7", "vllm-2023"])
+def test_a_generation_in_the_engines_name_is_the_one_taken(desk: Desk, named: str) -> None:
+    asked = f'A100-SXM-80GB,8,8,1,,llama-2-70b,"{named}",,fp16,fp16,1,static batch,512,128'
+    stated = "A100-SXM-80GB,8,8,1,,llama-2-70b,vLLM,0.2.7,fp16,fp16,1,static batch,512,128"
+    by_name, by_version = desk.predict(HEADER, asked, stated, options="")
+    assert by_name["pred_calibration"].startswith("A100-SXM-80GB/vllm-2023@")
+    assert by_name["pred_tpot_ms"] == by_version["pred_tpot_ms"]
