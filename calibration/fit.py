@@ -69,7 +69,8 @@ def fit(
     tried = _Search(objective, _loss(problem, len(centres)), widths, effort)
     solved = tried(inside, low, high)
     jacobian = np.asarray(solved.jac)[: -len(centres)]
-    odd = one_models_word(problem, residuals.used, jacobian, (solved.x - centres) / widths)
+    distance = (solved.x - centres) / widths
+    odd = one_models_word(problem, residuals.used, jacobian * widths, distance)
     if odd.any():
         low, high = np.where(odd, centres - 1e-9, low), np.where(odd, centres + 1e-9, high)
         solved = tried(np.clip(solved.x, low + 1e-10, high - 1e-10), low, high)

@@ -31,8 +31,10 @@ def test_only_what_is_both_far_off_and_told_by_one_model_is_not_believed() -> No
     assert asked("aab", columns, [-FAR, -NEAR, -FAR]) == [True, False, False]
 
 
-def test_a_group_of_one_model_has_nobody_else_to_ask() -> None:
+def test_a_group_of_one_model_is_believed_where_its_rows_outweigh_the_prior() -> None:
     assert asked("aaa", [[1.0], [1.0], [1.0]], [FAR]) == [False]
+    assert asked("aaa", [[0.1], [0.1], [0.1]], [FAR]) == [True]
+    assert asked("aaa", [[0.1], [0.1], [0.1]], [NEAR]) == [False]
 
 
 def test_fixed_batches_are_believed() -> None:
