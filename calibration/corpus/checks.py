@@ -16,6 +16,7 @@ import msgspec
 from analyzer.errors import DataError
 from analyzer.records import Flag, Record, flagged
 from calibration.corpus.flags import make_flag
+from calibration.corpus.loops import check_loops
 
 _LATE = 0.5
 """Tokens' time by which a TTFT may be late before it is called so."""
@@ -97,7 +98,7 @@ def check_table(
     for series in _series(records):
         _flag_reused_prompts(records, series)
         _explain_order(records, series)
-    return records
+    return check_loops(records)
 
 
 def _with_duplicates_flagged(

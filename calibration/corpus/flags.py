@@ -74,6 +74,22 @@ _SPECS: dict[str, _Spec] = {
     "definition_mismatch": _Spec(
         "impossible", "throughput and latency disagree under the declared definition ({detail})"
     ),
+    "drafted": _Spec(
+        "suspect",
+        "the same loop was measured slower beside it, and the source ran this engine with and "
+        "without drafted tokens under one description: here they were drafted",
+    ),
+    "drafted_or_not": _Spec(
+        "suspect",
+        "loops of this layout ran with and without drafted tokens under one description; which of "
+        "the two this one is cannot be told",
+    ),
+    "start_in_loop": _Spec(
+        "suspect",
+        "of this release some first tokens took three times as long as with more requests in "
+        "flight: its loops hold a start (compiling, tuning) that their first requests waited for",
+        ("ttft_s",),
+    ),
     "prefix_reuse": _Spec("suspect", "TTFT is too short for its prompt: {detail}"),
 }
 
