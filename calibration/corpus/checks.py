@@ -16,6 +16,7 @@ import msgspec
 from analyzer.errors import DataError
 from analyzer.records import Flag, Record, flagged
 from calibration.corpus.flags import make_flag
+from calibration.corpus.growth import flag_starts
 from calibration.corpus.loops import check_loops
 
 _LATE = 0.5
@@ -98,6 +99,7 @@ def check_table(
     for series in _series(records):
         _flag_reused_prompts(records, series)
         _explain_order(records, series)
+    flag_starts(records)
     return check_loops(records)
 
 

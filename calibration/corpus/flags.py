@@ -37,6 +37,11 @@ _SPECS: dict[str, _Spec] = {
         "falls where more work must take longer ({detail})",
         gist="falls where more work must take longer",
     ),
+    "start_up": _Spec(
+        "suspect",
+        "took {detail} on the line between shorter and longer runs of its kind: it holds a start",
+        gist="holds a start: above the line between shorter and longer runs of its kind",
+    ),
     "explained_order": _Spec("note", "{detail}"),
     "warm_up": _Spec(
         "suspect",
