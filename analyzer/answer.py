@@ -130,11 +130,11 @@ def _engine(plan: Plan, basis: Basis) -> str:
 
 def formats(model: Model, kind: EngineClass, weights: str, kv: str, activations: str) -> Plan:
     """A one-device plan with the formats that are stated, and the usual ones where none is."""
-    stored = weights or model.native_weights
+    stored = precision.stated(weights) or model.native_weights
     return Plan(
         weights=stored,
         activations=activations or activation_format(stored),
-        kv=cache_format(kv, stored, kind),
+        kv=cache_format(precision.stated(kv), stored, kind),
         engine=kind.name,
     )
 

@@ -68,6 +68,9 @@ class EngineClass(msgspec.Struct, frozen=True, kw_only=True):
     """True where an 8-bit or narrower model runs with an 8-bit cache by default."""
     pads_heads: bool = False
     """Ranks that do not divide a model's heads get empty ones; False: such a layout is refused."""
+    uneven_heads: bool = False
+    """Ranks that do not divide a model's heads take unequal shares (DeepSpeed; llama.cpp, by rows).
+    Counted by the largest share, they are predicted, and left out of fits."""
     whole_ep: bool = False
     """Expert parallelism is a switch: experts lie whole on all ranks, or each is cut over all."""
     cache_copies: float = 0.0
@@ -158,9 +161,9 @@ ENGINES: dict[str, EngineClass] = {
         _class("fastertransformer-4", "fastertransformer", queues=False, memory_share=1.0),
         _class("fastertransformer", queues=False, memory_share=1.0),
         _class("megatron-lm", queues=False, memory_share=1.0, graphs=False),
-        _class("deepspeed", queues=False, memory_share=1.0, graphs=False),
+        _class("deepspeed", queues=False, memory_share=1.0, graphs=False, uneven_heads=True),
         _class("deepspeed-mii", graphs=False),
-        _class("optimum-habana", queues=False, memory_share=1.0, graphs=False),
+        _class("optimum-habana", queues=False, memory_share=1.0, graphs=False, uneven_heads=True),
         _class("gpt-fast", queues=False, memory_share=1.0),
         _class("flexgen", queues=False, memory_share=1.0, graphs=False),
         _class(
@@ -172,6 +175,7 @@ ENGINES: dict[str, EngineClass] = {
             chunks_overlap=True,
             flash=False,
             gathers_products=True,
+            uneven_heads=True,
             kernels=2.5,
             expert_kernels=45.0,
             shared_kernels=4.0,

@@ -27,19 +27,34 @@ NAMES = FOLDER.parent / "model_names.json"
 QUANTIZED_SUFFIXES = {
     "-fp8-static-pertensor": "fp8",
     "-fp8-dynamic": "fp8",
+    "-fp8-block": "fp8-block",
+    "-fp8-kv": "fp8",
     "-fp8": "fp8",
+    "-nvfp4a16": "nvfp4",
     "-nvfp4": "nvfp4",
     "-mxfp4-preview": "mxfp4",
     "-mxfp4": "mxfp4",
+    "-fp4-v2": "nvfp4",
     "-fp4": "nvfp4",
+    "-quantized.w8a8": "int8",
+    "-quantized.w8a16": "int8-wo",
+    "-quantized.w4a16": "int4-awq-g128",
+    "-w8a8": "int8",
+    "-w8a16": "int8-wo",
+    "-w4a16": "int4-awq-g128",
     "-awq-int4": "int4-awq-g128",
+    "-int4-awq": "int4-awq-g128",
+    "-awq-4bit": "int4-awq-g128",
     "-awq-gemm": "int4-awq-g128",
     "-awq-gemv": "int4-awq-g128",
     "-awq": "int4-awq-g128",
     "-gptq-int4": "int4-gptq",
+    "-gptq-4bit": "int4-gptq",
     "-gptq-int8": "int8-gptq",
+    "-gptq-8bit": "int8-gptq",
     "-gptq": "int4-gptq",
     "-bnb-4bit": "bnb-nf4",
+    "-bnb-8bit": "bnb-int8",
     "-int4": "int4",
     "-int8": "int8",
 }
@@ -53,7 +68,17 @@ have a scale per tensor or channel."""
 HUB_PATIENCE_S = 3.0
 """How long the hub may take to accept a connection."""
 
-TUNED_SUFFIXES = ("-hf", "-instruct", "-chat", "-it", "-base", "-bf16", "-fp16")
+TUNED_SUFFIXES = (
+    "-hf",
+    "-instruct",
+    "-chat",
+    "-it",
+    "-base",
+    "-bf16",
+    "-fp16",
+    "-gguf",
+    "-unsloth",
+)
 """Endings that name a fine-tune or a packaging of the same architecture."""
 
 
@@ -112,6 +137,8 @@ def normalised(name: str) -> str:
 def resolve(name: str) -> tuple[str, str | None] | None:
     """Short name and, where the spelling ends in one, weight format; None if there is no such."""
     key, weights, in_blocks = normalised(name), None, False
+    if ":" in key and _known(key.replace(":", "-")):  # as Ollama writes them
+        key = key.replace(":", "-")
     for ending, fmt in QUANTIZED_SUFFIXES.items():
         if _known(key) is None and key.endswith(ending):
             key, weights = key.removesuffix(ending), fmt

@@ -44,6 +44,8 @@ _BEGINNINGS: tuple[tuple[str, ArrivalKind], ...] = (
     ("static", "static"),
     ("closed loop", "closed_loop"),
     ("concurrency", "closed_loop"),
+    ("concurrent", "closed_loop"),
+    ("max concurrency", "closed_loop"),
     ("offline", "offline"),
     ("mlperf offline", "offline"),
     ("poisson", "poisson"),
@@ -51,8 +53,12 @@ _BEGINNINGS: tuple[tuple[str, ArrivalKind], ...] = (
     ("server", "poisson"),
     ("open loop", "poisson"),
     ("request rate", "poisson"),
+    ("rate", "poisson"),
+    ("qps", "poisson"),
+    ("rps", "poisson"),
     ("constant", "constant"),
     ("fixed rate", "constant"),
+    ("uniform", "constant"),
     ("all requests at once", "burst"),
     ("all at once", "burst"),
     ("burst", "burst"),
@@ -64,10 +70,13 @@ RATED: frozenset[str] = frozenset({"poisson", "constant", "trace"})
 _NUMBER = r"\d+(?:\.\d+)?"
 _RATE = re.compile(
     rf"(?:rate|qps|rps)\D{{0,3}}({_NUMBER})"
+    rf"|^poisson\W{{0,3}}({_NUMBER})(?![\d.]|\s*(?:requests|prompts)\b)"
     rf"|({_NUMBER})\s*(?:req|requests?|queries)?\s?(?:/|per )\s?s(?:ec|econd)?\b"
     rf"|({_NUMBER})\s*(?:qps|rps)\b",
     re.ASCII,
 )
+_BARE_RATE = re.compile(rf"{_NUMBER}\s*(?:qps|rps|req\w*\s?(?:/|per )\s?s)", re.ASCII)
+"""A rate and nothing before it, which says no more than how many come."""
 _ENDLESS_RATE = re.compile(r"(?:rate|qps|rps)\W{0,3}inf", re.ASCII)
 _COUNT = re.compile(
     rf"concurrency\W{{0,3}}({_NUMBER})|\b({_NUMBER})\s(?:requests|prompts|in flight)\b", re.ASCII
@@ -80,6 +89,8 @@ def parse_arrival(text: str) -> Arrival:
     for beginning, kind in _BEGINNINGS:
         if folded.startswith(beginning):
             return _arrival(text, folded, kind)
+    if _BARE_RATE.match(folded):
+        return _arrival(text, folded, "poisson")
     known = [beginning for beginning, _ in _BEGINNINGS]
     raise DataError(
         f"arrival '{text}' is not known{nearest(folded, known)}; "

@@ -172,14 +172,16 @@ def check_plan(plan: Plan, model: Model, system: System) -> None:
         raise ConfigError(f"ep={plan.ep} does not divide the {plan.tp} ranks of a replica")
     if plan.pp > len(model.layers):
         raise ConfigError(f"pp={plan.pp} is more than the {len(model.layers)} layers")
-    if not engine(plan.engine).pads_heads:
-        _check_heads(plan, model)
+    kind = engine(plan.engine)
+    if not (kind.pads_heads or kind.uneven_heads):
+        check_heads(plan, model)
     _check_experts(plan, model)
     check_blocks(plan, model)
     system.nodes_for(int(plan.devices))
 
 
-def _check_heads(plan: Plan, model: Model) -> None:
+def check_heads(plan: Plan, model: Model) -> None:
+    """Refuse ranks that do not divide a model's heads."""
     local = plan.tp // plan.attention_dp
     for layer in dict.fromkeys(model.layers):
         heads = getattr(layer.mixer, "heads", None) or getattr(layer.mixer, "value_heads", None)

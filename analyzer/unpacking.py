@@ -94,7 +94,11 @@ _AWQ_SERVED = Unpacking(few=_AWQ_GEMM, many=_WRITTEN, rows=255.0, launches=1.0)
 # up to 64 rows in 8-bit integers as stored; beyond, the library's product in 16 bits, whose speed
 # is still told as a share of the 8-bit peak
 _K_QUANT = Unpacking(few=Kernel(flops=0.0), many=_WRITTEN, rows=64.0)
-_K_QUANTS = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q3_k_m", "q4_0")
+_K_QUANTS = [
+    entry.name
+    for entry in precision.FORMATS.values()
+    if entry.covers_embeddings and entry.compute == "int8"
+]
 
 KERNELS: dict[str, dict[str, Unpacking]] = {
     "transformers": _AWQ | _GPTQ | _BNB_0,

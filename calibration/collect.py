@@ -20,7 +20,7 @@ from analyzer.predict import ROOM_DOUBT, grown
 from analyzer.quirks import one_text, repaired, unwarmed
 from analyzer.records import Record, Scenario
 from analyzer.records_arrival import FIXED_BATCHES
-from analyzer.resolve import Question, question
+from analyzer.resolve import Question, check_heads, question
 from analyzer.steady import polled
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
@@ -90,6 +90,8 @@ def collect(records: Iterable[Record], only: str | None = None) -> Collected:
             if only is not None and load_system(record.scenario.hardware).name != only:
                 continue
             asked = question(_completed(record), record.provenance.date)
+            if asked.engine.uneven_heads:
+                check_heads(asked.plan, asked.model)
             _refuse_foreign_cache(asked)
             _refuse_beyond_graphs(asked)
             source = record.provenance.source

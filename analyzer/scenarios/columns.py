@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from analyzer import precision
 from analyzer.errors import DataError, InputError
 from analyzer.records import Pool, Scenario
 from analyzer.records_arrival import parse_arrival
 from analyzer.strict_csv import TableSource
 
 TEXTS = ("hardware", "model", "engine", "engine_version", "weight_precision", "kv_precision")
+FORMATS = ("weight_precision", "kv_precision")
 COUNTS = ("gpus", "tp", "pp", "ep", "attention_dp", "moe_tp", "moe_ep")
 POOLED = ("workers", "batch", "tp", "pp", "attention_dp", "moe_tp", "moe_ep")
 POOLS = ("prefill", "decode")
@@ -77,6 +79,7 @@ class Reader:
         """The scenario that the rows of a group share; InputError names the column."""
         cells = {name: text.strip() for name, text in zip(self.structure, key, strict=True) if text}
         stated = {name: cells[name] for name in TEXTS if cells.get(name)}
+        stated |= {name: precision.stated(stated[name]) for name in FORMATS if name in stated}
         counts = {name: _whole(name, cells[name]) for name in COUNTS if cells.get(name)}
         arrival = parse_arrival(cells["arrival"]) if cells.get("arrival") else None
         pools = {f"{pool}_pool": _pool(pool, cells) for pool in POOLS}

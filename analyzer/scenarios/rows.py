@@ -26,7 +26,9 @@ Array = NDArray[np.float64]
 CHUNK = 4096
 """Rows that are predicted at once: their arrays stay in the processor's caches."""
 ASSUMED_PROMPT = 256.0
-"""Prompt of a served task that does not state it; its answers are many times longer."""
+"""Prompt of a row that does not state it: the time per token hardly depends on a short one."""
+SMALL_SHARE = 0.1
+"""Share of a whole time up to which it may hold the prefill of a prompt that was assumed."""
 FIRST = ("ttft_s", "prefill_tok_s", "e2e_s", "total_tok_s")
 LATER = ("tpot_s", "decode_tok_s", "e2e_s", "total_tok_s")
 OVERRUN = (
@@ -62,6 +64,8 @@ class _Sheet:
         self.open = self.problems == ""
         self.no_first = np.zeros(len(loads), dtype=bool)
         self.no_later = np.zeros(len(loads), dtype=bool)
+        self.no_prompt = np.isnan(self.input)
+        self.alone = self.no_prompt & ~(self.output > 0)
 
     def numbers(self) -> dict[str, Any]:
         """What a hull bounds."""
@@ -107,10 +111,26 @@ def answer_rows(group: Group, loads: Sequence[Load]) -> Outcome:
             rows = np.flatnonzero(sheet.open[start : start + CHUNK]) + start
             if len(rows):
                 _fill(columns, sheet, form, rows)
+    _hide(columns, sheet)
+    return Outcome(_with_bounds(sheet, columns), list(sheet.problems), list(sheet.notes))
+
+
+def _hide(columns: dict[str, Array], sheet: _Sheet) -> None:
+    """Take back figures of what a row leaves out.
+
+    A fixed batch that states its answer but no prompt keeps its whole time where the assumed
+    prompt makes up little of it.
+    """
+    whole_s = columns["e2e_s"]
+    fixed = sheet.group.arrival in FIXED_BATCHES
+    little = fixed & sheet.no_prompt & ~sheet.alone & (columns["ttft_s"] < SMALL_SHARE * whole_s)
+    kept_s = np.where(little, whole_s, np.nan)
     for mask, names in ((sheet.no_first, FIRST), (sheet.no_later, LATER)):
         for name in names:
             columns[name][mask] = np.nan
-    return Outcome(_with_bounds(sheet, columns), list(sheet.problems), list(sheet.notes))
+    columns["e2e_s"] = np.where(little, kept_s, columns["e2e_s"])
+    if not fixed:
+        columns["decode_tok_s"][sheet.alone] = np.nan
 
 
 def _complete(sheet: _Sheet) -> None:
@@ -135,25 +155,30 @@ def _complete_lengths(sheet: _Sheet) -> None:
 
 
 def _complete_prompts(sheet: _Sheet) -> None:
-    blank = np.isnan(sheet.input)
-    with np.errstate(invalid="ignore"):
-        long_answers = blank & (sheet.output > 2 * ASSUMED_PROMPT)
-    sheet.refuse(blank & ~long_answers, "input_tokens is not stated")
+    blank, alone = sheet.no_prompt, sheet.alone
+    told = f"{ASSUMED_PROMPT:.0f} assumed"
     sheet.remark(
-        long_answers,
-        f"input_tokens is not stated: {ASSUMED_PROMPT:.0f} assumed, nothing of prefill predicted",
+        blank & ~alone,
+        f"input_tokens is not stated: {told}, nothing of prefill predicted",
+        problem=True,
+    )
+    sheet.remark(
+        alone,
+        f"neither input_tokens nor output_tokens is stated: {told} of each, only the time per "
+        "token predicted",
         problem=True,
     )
     empty = sheet.input == 0
     sheet.remark(empty, "input_tokens is 0: only decoding is predicted", problem=True)
-    sheet.no_first |= long_answers | empty
-    sheet.input = np.where(long_answers, ASSUMED_PROMPT, np.where(empty, 1.0, sheet.input))
+    sheet.no_first |= blank | empty
+    sheet.input = np.where(blank, ASSUMED_PROMPT, np.where(empty, 1.0, sheet.input))
+    sheet.output = np.where(alone, ASSUMED_PROMPT, sheet.output)
 
 
 def _complete_answers(sheet: _Sheet) -> None:
     blank = np.isnan(sheet.output)
     none = blank | (sheet.output == 0)
-    sheet.refuse(none & sheet.no_first, "neither input_tokens nor output_tokens are stated")
+    sheet.refuse(none & sheet.no_first, "neither input_tokens nor output_tokens are above 0")
     sheet.remark(blank, "output_tokens is not stated: only prefill is predicted", problem=True)
     sheet.remark(none & ~blank, "output_tokens is 0: only prefill is predicted", problem=True)
     sheet.no_later |= none

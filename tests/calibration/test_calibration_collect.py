@@ -50,6 +50,13 @@ def test_prompts_that_a_script_made_alike_are_counted_so() -> None:
         assert batches == {1.0, 16.0, 32.0, 64.0}
 
 
+def test_unequal_shares_of_heads_are_predicted_and_not_fitted() -> None:
+    found = collect(load_corpus(PERF_DIR, only="RTX3090").records)
+    cases = found.groups["RTX3090", "llama.cpp"].problem.cases
+    assert {case.plan.tp for case in cases} == {1, 2}
+    assert sum("does not divide" in entry.reason for entry in found.left_out) > 0
+
+
 def test_rows_faster_than_light_never_enter() -> None:
     whole = _few()
     fast = with_metrics(whole[0], tpot_s=1e-5)

@@ -103,8 +103,7 @@ REFUSED = {
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,static batch,nan,16": "not a finite number",
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,static batch,-64,16": "below 0",
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,0.5,static batch,64,16": "batch is below 1",
-    "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,static batch,,": "not stated",
-    "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,static batch,,16": "input_tokens is not stated",
+    "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,static batch,0,0": "are above 0",
     "H100-SXM,1,1,1,,llama-3-8b,vLLM,,bf16,,1,static batch,90000,16": "at most 8192 tokens",
     "RTX3090,1,1,1,,llama-2-70b,vLLM,,bf16,,1,static batch,64,16": "does not fit",
     ",1,1,1,,llama-3-8b,vLLM,,bf16,,1,static batch,64,16": "hardware is missing",
@@ -135,12 +134,8 @@ def test_rows_that_do_not_fit_stand_alone_in_their_group(desk: Desk) -> None:
 
 def test_half_stated_rows_are_answered_by_half(desk: Desk) -> None:
     line = "RTX4090,1,1,1,,llama-2-7b,llama.cpp,,fp16,fp16,1,static batch,{},{}"
-    prefill, decode, blank, served = desk.predict(
-        HEADER,
-        line.format(512, 0),
-        line.format(0, 128),
-        line.format(512, ""),
-        line.format("", 4000),
+    prefill, decode, blank = desk.predict(
+        HEADER, line.format(512, 0), line.format(0, 128), line.format(512, "")
     )
     for row in (prefill, blank):
         assert row["pred_ttft_ms"]
@@ -150,8 +145,35 @@ def test_half_stated_rows_are_answered_by_half(desk: Desk) -> None:
     assert decode["pred_tpot_ms"]
     assert not decode["pred_ttft_ms"]
     assert "only decoding" in decode["problem"]
-    assert served["pred_tpot_ms"]
-    assert "256 assumed" in served["problem"]
+
+
+def test_a_row_without_its_prompt_is_answered_as_far_as_that_matters_little(desk: Desk) -> None:
+    line = "H100-SXM,1,1,1,,llama-2-7b,vLLM,,fp16,fp16,8,{},{},{}"
+    stated, long, short, neither, served = desk.predict(
+        HEADER,
+        line.format("static batch", 256, 4000),
+        line.format("static batch", "", 4000),
+        line.format("static batch", "", 4),
+        line.format("static batch", "", ""),
+        line.format("closed loop", "", ""),
+    )
+    assert (long["pred_tpot_ms"], long["pred_e2e_ms"]) == (
+        stated["pred_tpot_ms"],
+        stated["pred_e2e_ms"],
+    )
+    for row in (long, short, neither, served):
+        assert "256 assumed" in row["problem"]
+        assert row["pred_tpot_ms"]
+        assert not any(row[f"pred_{name}"] for name in ("ttft_ms", "prefill_tok_s", "total_tok_s"))
+    assert not any(row["pred_e2e_ms"] for row in (short, neither, served))
+    assert neither["pred_decode_tok_s"]
+    assert not served["pred_decode_tok_s"]
+
+
+def test_formats_left_to_the_engine_are_as_blank_ones(desk: Desk) -> None:
+    line = "H100-SXM,1,1,1,,llama-3-8b,vLLM,,{0},{0},1,static batch,512,128"
+    auto, blank = desk.predict(HEADER, line.format("auto"), line.format(""))
+    assert [auto[name] for name in FIGURES] == [blank[name] for name in FIGURES]
 
 
 def test_loads_take_longer_than_lone_requests(desk: Desk) -> None:

@@ -203,6 +203,16 @@ def test_zero_is_a_value_where_it_can_be_measured() -> None:
         ("concurrency 16", "closed_loop", None),
         ("all requests at once", "burst", None),
         ("trace azure-conv", "trace", None),
+        ("concurrent users", "closed_loop", None),
+        ("max-concurrency 16", "closed_loop", None),
+        ("poisson(2.5)", "poisson", 2.5),
+        ("poisson 2.5", "poisson", 2.5),
+        ("poisson, 500 requests", "poisson", None),
+        ("QPS 2", "poisson", 2.0),
+        ("2.5 qps", "poisson", 2.5),
+        ("rate 0.5", "poisson", 0.5),
+        ("rate inf", "burst", None),
+        ("uniform rate 2", "constant", 2.0),
     ],
 )
 def test_arrivals_are_read_from_the_sources_words(text: str, kind: str, rate: float | None) -> None:

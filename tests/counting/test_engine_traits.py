@@ -60,6 +60,16 @@ def test_ranks_that_do_not_divide_the_heads_are_padded_only_where_the_engine_doe
         question(Scenario(engine="vLLM", **asked, **lengths))
 
 
+@pytest.mark.parametrize("engine", ["llama.cpp", "optimum-habana (DeepSpeed)", "DeepSpeed"])
+def test_ranks_that_share_heads_unequally_are_counted_by_the_largest_share(engine: str) -> None:
+    lengths = {"input_tokens": 128.0, "output_tokens": 16.0}
+    asked = Scenario(hardware="RTX3090", tp=3, model="llama-2-7b", engine=engine, **lengths)
+    uneven = question(asked)
+    whole = count_prefill(uneven.laid, uneven.workload)[0].tables[0]
+    core = [i for i, kind in enumerate(whole.kinds) if kind == "attention"]
+    assert float(whole.groups[core].max()) == 11.0
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [

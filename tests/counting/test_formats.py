@@ -8,8 +8,10 @@ import pytest
 
 from analyzer.counting import Layout, count, steps
 from analyzer.counting.footprint import weights_B
+from analyzer.errors import ConfigError
 from analyzer.model import MoE
 from analyzer.optable import COMPUTE_INDEX, OpTable
+from analyzer.precision import ALIASES, FORMATS, lookup, stated
 from analyzer.unpacking import IN_KERNEL
 
 from .models import DENSE, GQA, HIDDEN, MODELS, model
@@ -171,3 +173,45 @@ def test_no_row_divides_by_zero() -> None:
         for field in ("m", "n", "k", "groups", "ranks", "stride", "heads_per_group"):
             assert (getattr(table, field) > 0).all(), (small.name, field)
         assert all(np.isfinite(table.columns[field]).all() for field in table.columns)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("FP8 (e4m3)", "fp8"),
+        ("float8_e4m3fn", "fp8"),
+        ("fp8_block", "fp8-block"),
+        ("FP8 (block)", "fp8-block"),
+        ("W4A16", "int4-awq-g128"),
+        ("int4_awq", "int4-awq"),
+        ("awq_marlin", "int4-awq-g128"),
+        ("GPTQ-Int4", "int4-gptq"),
+        ("w4a8_awq", "w4a8"),
+        ("modelopt_fp4", "nvfp4"),
+        ("MXFP4_MOE", "mxfp4"),
+        ("Q4_K_M", "q4_k_m"),
+        ("IQ4_XS", "iq4_xs"),
+        ("llm.int8()", "bnb-int8"),
+    ],
+)
+def test_formats_by_the_names_that_tables_use(spelling: str, name: str) -> None:
+    assert lookup(spelling) is FORMATS[name]
+
+
+def test_every_other_name_leads_to_a_format_and_hides_none() -> None:
+    assert {lookup(alias).name for alias in ALIASES} <= set(FORMATS)
+    assert not set(ALIASES) & set(FORMATS)
+    assert all(lookup(name).name == name for name in FORMATS)
+
+
+def test_files_of_fewer_bits_by_name_are_smaller() -> None:
+    order = ("iq1_s", "iq2_xxs", "q2_k", "q3_k_s", "q3_k_l", "q4_k_s", "q5_k_m", "q6_k", "q8_0")
+    sizes = [FORMATS[name].bytes_per_value for name in order]
+    assert sizes == sorted(set(sizes))
+
+
+def test_what_is_left_to_the_engine_is_not_stated() -> None:
+    assert stated("auto") == ""
+    assert stated("fp8") == "fp8"
+    with pytest.raises(ConfigError, match="unknown number format 'exl2'"):
+        lookup("exl2")

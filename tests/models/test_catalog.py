@@ -53,6 +53,11 @@ def test_every_spelling_leads_to_its_model(name: str) -> None:
         ("nvidia/gpt-20b", "nvidia-gpt-20b", None),
         ("facebook/opt-175b", "opt-175b", None),
         ("THUDM/glm-4-9b", "glm-4-9b", None),
+        ("unsloth/Qwen3-30B-A3B-GGUF", "qwen3-30b-a3b", None),
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a8", "llama-3.1-8b", "int8"),
+        ("nvidia/DeepSeek-R1-FP4-v2", "deepseek-r1", "nvfp4"),
+        ("llama3.3:70b", "llama-3.3-70b", None),
+        ("qwen3:30b-a3b", "qwen3-30b-a3b", None),
     ],
 )
 def test_spellings_found_in_the_wild(spelling: str, name: str, weights: str | None) -> None:
