@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.engines import EngineClass
+from analyzer.engines import EngineClass, told
 from analyzer.memory import capacity
 from analyzer.open_loop import Replica
 from analyzer.phases import Laid, count_decode, count_prefill
@@ -45,6 +45,7 @@ def replica(
     """What one replica does to requests of the lengths of `load`, up to `most` at once."""
     copies = laid.plan.dp
     fresh = load.input_tokens - load.cached_tokens
+    kind = told(kind, laid.plan.step_tokens)
     crowd = crowd_of(fresh, kind)
     prompts = issuing(rates)
     first = time_prefill(count_prefill(laid, _of(load, copies * 1.0)), on, prompts)

@@ -225,6 +225,11 @@ def engine_on(name: str, device: Device) -> EngineClass:
     )
 
 
+def told(kind: EngineClass, step_tokens: int | None) -> EngineClass:
+    """The class as its server was told to run; None: not told."""
+    return msgspec.structs.replace(kind, step_tokens=float(step_tokens)) if step_tokens else kind
+
+
 def generations(name: str) -> list[str]:
     """All generations of the engine whose class has that name, oldest first."""
     lineage = engine(name).lineage

@@ -111,6 +111,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     poll_steps: int | None = None
     """Decode steps between two looks of a server at what has arrived; None: as it is usually
     started on the device."""
+    step_tokens: int | None = None
+    """Prompt tokens that a server's step takes while requests wait; None: the engine's default."""
+    batch_wait: int = 0
+    """Steps that a server holds a prompt back so that others come and are read together with it:
+    no longer than until each group of attention data parallelism has one, if there are several."""
 
     @property
     def devices(self) -> Any:

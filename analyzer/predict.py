@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.counting.parameters import count_parameters
-from analyzer.engines import EngineClass, engine, engine_on
+from analyzer.engines import EngineClass, engine, engine_on, told
 from analyzer.errors import CapacityError, ConfigError
 from analyzer.memory import capacity, memory
 from analyzer.memory_parts import Memory
@@ -23,6 +23,7 @@ from analyzer.resolve import check_plan
 from analyzer.spill import check_stores, fetching
 from analyzer.steady import (
     Busy,
+    Hold,
     Latency,
     closed_loop,
     crowd_of,
@@ -156,7 +157,7 @@ def _closed_loop(asked: _Asked, running: Any) -> _Timed:
     load, plan = asked.load, asked.laid.plan
     replicas = plan.dp
     prompts = asked._replace(rates=issuing(asked.rates))
-    kind = engine_on(plan.engine, asked.system.device)
+    kind = told(engine_on(plan.engine, asked.system.device), plan.step_tokens)
     crowd = crowd_of(load.input_tokens - load.cached_tokens, kind)
     first = prompts.prefill(np.minimum(running, 1.0) * replicas)
     together = prompts.prefill(crowd * replicas)
@@ -169,6 +170,7 @@ def _closed_loop(asked: _Asked, running: Any) -> _Timed:
         running / replicas,
         asked.rates,
         polled(kind, plan, load.batch / replicas),
+        Hold(plan.batch_wait, plan.attention_dp) if plan.batch_wait else None,
     )
     return _Timed(latency, first, later, replicas)
 

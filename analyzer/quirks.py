@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
+from analyzer import inferencemax
 from analyzer.engines import EngineClass
 from analyzer.records import Scenario
 
@@ -59,7 +61,7 @@ def _looks(scenario: Scenario) -> Scenario:
 
 
 def _silicon_sample(scenario: Scenario) -> Scenario:
-    return _looks(_narrow_cache(_product_of_both(scenario)))
+    return inferencemax.as_run(_looks(_narrow_cache(_product_of_both(scenario))))
 
 
 def _kernel_in_variant(scenario: Scenario) -> Scenario:
@@ -115,6 +117,23 @@ def poll_steps(scenario: Scenario) -> int | None:
     names them."""
     found = _POLLS.search(scenario.variant)
     return int(found[1]) if found else None
+
+
+class Options(NamedTuple):
+    """What a server was told, where the variant states it."""
+
+    step_tokens: int | None = None
+    batch_wait: int = 0
+
+
+def server_options(scenario: Scenario) -> Options:
+    """The options named in the variant, as 'max_num_tokens=1152, wait_iters=60'."""
+    named = dict(_OPTION.findall(scenario.variant))
+    step = named.get(inferencemax.STEP_OPTION)
+    return Options(int(step) if step else None, int(named.get(inferencemax.WAIT_OPTION, 0)))
+
+
+_OPTION = re.compile(r"\b([a-z_]+)=(\d+)\b")
 
 
 REPAIRS: dict[str, Repair] = {

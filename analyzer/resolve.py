@@ -20,7 +20,7 @@ from analyzer.model import Attention, Model
 from analyzer.models_catalog import load as load_model
 from analyzer.phases import Laid, lay
 from analyzer.plan import Plan
-from analyzer.quirks import poll_steps, prompt_chunk
+from analyzer.quirks import poll_steps, prompt_chunk, server_options
 from analyzer.records import Scenario
 from analyzer.records_arrival import Arrival
 from analyzer.records_engine import engine_class, release
@@ -95,6 +95,7 @@ def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -
     tp = _ranks(scenario, ep)
     pp = scenario.pp or 1
     weights = weight_format(scenario.weight_precision, model)
+    told = server_options(scenario)
     chunk = prompt_chunk(scenario)  # each is a call of its own then, which no other overlaps
     plan = Plan(
         tp=tp,
@@ -112,6 +113,8 @@ def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -
         flash=kind.flash,
         chunks_overlap=kind.chunks_overlap and chunk is None,
         poll_steps=poll_steps(scenario),
+        step_tokens=told.step_tokens,
+        batch_wait=told.batch_wait,
     )
     check_plan(plan, model, system)
     return plan

@@ -80,6 +80,7 @@ def closed_loop(
     running: Any,
     rates: Rates,
     poll_steps: Any = 1.0,
+    hold: Hold | None = None,
 ) -> Latency:
     """`concurrency` requests per replica at all times, of which `running` fit.
 
@@ -92,6 +93,8 @@ def closed_loop(
     steps_waited = poll_steps / 2.0 + STEPS_SHARED
     turn_s = steps_waited * busy.decode_s * fellows / np.maximum(running, 1.0)
     waited_s = turn_s + rates.burst * fellows * busy.work_s
+    if hold is not None:
+        waited_s = waited_s + held_back(busy, output_tokens, running, hold)
     steps = np.maximum(np.asarray(output_tokens) - 1.0, 0.0)
     served_s = busy.alone_s + waited_s + steps * tpot_s
     queued_s = served_s * np.maximum(concurrency / running - 1.0, 0.0)
@@ -102,3 +105,38 @@ def closed_loop(
 STEPS_SHARED = 1.0
 """After half of the steps between two looks: the one that a prompt shares, or that had been begun
 when the scheduler looked."""
+
+
+class Hold(NamedTuple):
+    """How prompts are held back for one another, by steps after the first of them."""
+
+    steps: Any = 0.0
+    """At most so many."""
+    groups: Any = 1.0
+    """Groups of attention data parallelism: none waits longer than until each has a prompt."""
+
+
+def held_back(busy: Busy, output_tokens: Any, running: Any, hold: Hold) -> Any:
+    """Mean time that prompts are held back for one another.
+
+    As many come in a step as answers end in it. The first waits all steps, those that follow half
+    of them on average, and then all are read together, by as many groups as there are.
+    """
+    coming = running / np.asarray(output_tokens, dtype=np.float64)
+    steps = _first_waits(hold, coming)
+    followers = steps * coming
+    waited = steps * (1.0 + followers / 2.0) / (1.0 + followers)
+    return waited * busy.decode_s + followers / hold.groups * busy.work_s
+
+
+def _first_waits(hold: Hold, coming: Any) -> Any:
+    """Mean steps until every other group has a prompt too, or the limit is reached."""
+    each = coming / hold.groups
+    passed = np.multiply.outer(_AT, hold.steps * np.ones_like(each))
+    lacking = 1.0 - (1.0 - np.exp(-each * passed)) ** (hold.groups - 1.0)
+    until = hold.steps * np.tensordot(_SHARE, lacking, axes=1)
+    return np.where(np.asarray(hold.groups) > 1.0, until, hold.steps)
+
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+_AT, _SHARE = (_NODES + 1.0) / 2.0, _WEIGHTS / 2.0

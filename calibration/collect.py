@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from analyzer.engines import engine_on
+from analyzer.engines import engine_on, told
 from analyzer.errors import InputError
 from analyzer.memory import capacity
 from analyzer.predict import ROOM_DOUBT, grown
@@ -35,6 +35,7 @@ from calibration.impossible import (
     known_prompts,
 )
 from calibration.problem import METRICS, Case, Problem, build
+from calibration.repeated import REPEATED, repeats
 
 ASSUMED_PROMPT = 256.0
 """Prompt length where a served task's is not published; its answers are many times longer."""
@@ -81,10 +82,11 @@ def collect(records: Iterable[Record], only: str | None = None) -> Collected:
     cases: dict[Key, list[tuple[Case, Record]]] = defaultdict(list)
     systems: dict[Key, System] = {}
     left_out: list[LeftOut] = []
-    for record in records:
+    for given in records:
+        record = _as_run(given)
         observed, reason = _observed(record)
         if reason:
-            left_out.append(LeftOut(record, reason))
+            left_out.append(LeftOut(given, reason))
             continue
         try:
             if only is not None and load_system(record.scenario.hardware).name != only:
@@ -99,11 +101,11 @@ def collect(records: Iterable[Record], only: str | None = None) -> Collected:
             case = _paced(case_of(asked, observed, source), record)
             case = case._replace(cold=unwarmed(record.scenario, source))
         except InputError as error:
-            left_out.append(LeftOut(record, str(error)))
+            left_out.append(LeftOut(given, str(error)))
             continue
         key = (asked.system.name, engine_class_of(record))
         systems[key] = asked.system
-        cases[key].append((case, record))
+        cases[key].append((case, given))
     groups = {}
     for key, members in cases.items():
         group, impossible = _group(systems[key], key[1], members)
@@ -148,9 +150,15 @@ def _other_meaning(record: Record, metric: str) -> tuple[str, str] | None:
     return None
 
 
+def _as_run(record: Record) -> Record:
+    """The record with its source's habits undone."""
+    ran = repaired(record.scenario, record.provenance.source)
+    return record if ran is record.scenario else msgspec.structs.replace(record, scenario=ran)
+
+
 def _completed(record: Record) -> Scenario:
     """The scenario with what a metric that was measured does not need but counting does."""
-    scenario = repaired(record.scenario, record.provenance.source)
+    scenario = record.scenario
     changes = {}
     if scenario.input_tokens is None and (scenario.output_tokens or 0) > 2 * ASSUMED_PROMPT:
         changes["input_tokens"] = ASSUMED_PROMPT
@@ -213,7 +221,7 @@ def case_of(asked: Question, observed: tuple[float, float, float], campaign: str
         looped=looped,
         queued=queued,
         running=running,
-        step_tokens=kind.step_tokens,
+        step_tokens=told(kind, asked.plan.step_tokens).step_tokens,
         poll_steps=float(polled(kind, asked.plan, whole.batch / asked.plan.dp)),
         campaign=campaign,
     )
@@ -245,9 +253,14 @@ def _group(
     system: System, engine: str, members: list[tuple[Case, Record]]
 ) -> tuple[Group | None, list[LeftOut]]:
     """Count a group's cases and set aside what no machine could have done."""
+    again = repeats([case for case, _ in members])
+    out = [
+        LeftOut(record, REPEATED) for (_, record), same in zip(members, again, strict=True) if same
+    ]
+    members = [member for member, same in zip(members, again, strict=True) if not same]
     problem = build([case for case, _ in members], machine(system))
     impossible = beats_light(problem)
-    kept, out = [], []
+    kept = []
     alike = alike_prompts(members, impossible)
     known = known_prompts(members, problem, np.where(impossible, np.nan, problem.observed))
     for (case, record), beats, same, hurried in zip(members, impossible, alike, known, strict=True):

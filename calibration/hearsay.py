@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.model import Model
+from calibration.architecture import architecture
 from calibration.problem import Problem
 
 Array = NDArray[np.float64]
@@ -27,10 +29,15 @@ def one_models_word(
     H200's peak. A group of one model has no other to ask: there it is rows that tell a rate less
     than its prior does, and still move it far, that are not believed. Two that had queued put four
     seconds before every first token on a GB200. What is not believed stays at its prior and says
-    that nothing identified it. `slope` and `distance` are in widths of the priors.
+    that nothing identified it. Models of one architecture have one word, under
+    however many names. `slope` and `distance` are in widths of the priors.
     """
     looped = all(case.looped for case in problem.cases)
-    models = np.array([case.model.name for case in problem.cases])
+    known: dict[Model, int] = {}
+    shapes = {model: architecture(model) for model in {case.model for case in problem.cases}}
+    models = np.array(
+        [known.setdefault(shapes[case.model], len(known)) for case in problem.cases], dtype=np.intp
+    )
     rows = np.broadcast_to(models[:, None], used.shape)[used]
     names = np.unique(rows)
     if not looped or not len(names):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from analyzer.model import Model
 from analyzer.phases import CountedStep, Laid, count_decode, count_prefill, lay
 from analyzer.plan import Plan
-from analyzer.steady import Busy, closed_loop, static_batch
+from analyzer.steady import Busy, Hold, closed_loop, static_batch
 from analyzer.timing.flat import merge
 from analyzer.timing.machine import Machine
 from analyzer.timing.phase import issuing, time_phase, time_prefill
@@ -72,6 +72,7 @@ class Bundle(NamedTuple):
     concurrency: Array
     running: Array
     poll_steps: Array
+    batch_wait: Array
     looped: bool
     cold: Array
     """1 where nothing was warmed up."""
@@ -130,6 +131,7 @@ def _time(bundle: Bundle, machine: Machine, rates: Rates) -> Array:
             bundle.running,
             rates,
             bundle.poll_steps,
+            Hold(bundle.batch_wait, bundle.ranks) if bundle.batch_wait.any() else None,
         )
     else:
         first = time_prefill(bundle.prefill, machine, rates)
@@ -198,6 +200,7 @@ def _bundle(cases: Sequence[Case], indices: list[int]) -> Bundle:
         np.array([_per_replica(case, case.workload.batch) for case in chosen]),
         np.array([_per_replica(case, case.running) for case in chosen]),
         np.array([case.poll_steps for case in chosen]),
+        np.array([float(case.plan.batch_wait) for case in chosen]),
         chosen[0].looped,
         np.array([float(case.cold) for case in chosen]),
         np.array(order, dtype=np.intp),
@@ -214,7 +217,8 @@ def _merge(phases: list[tuple[CountedStep, ...]], widths: list[int]) -> tuple[Co
 
 def _without_numbers(plan: Plan) -> Plan:
     pp = 1 if plan.micro_batches == 1 else plan.pp
-    return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1, pp=pp, poll_steps=None)
+    waits = {"poll_steps": None, "batch_wait": 0, "step_tokens": None}
+    return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1, pp=pp, **waits)
 
 
 def _count(cases: list[Case]) -> tuple[tuple[CountedStep, ...], ...]:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from analyzer.calibrated import load_calibration
+from analyzer.models_catalog import load
 from analyzer.priors import GENERIC
 from calibration.hearsay import one_models_word
 
 NEAR, FAR = 1.0, 8.0
+ONE, OTHER = load("llama-3-8b"), load("mistral-7b-v0.1")
+TWIN = msgspec.structs.replace(ONE, name="llama-3-8b-instruct", max_context=1 << 17)
+NAMED = {"a": ONE, "b": OTHER, "t": TWIN}
 
 
 def asked(
     models: str, jacobian: list[list[float]], distance: list[float], looped: bool = True
 ) -> Any:
-    cases = [SimpleNamespace(looped=looped, model=SimpleNamespace(name=name)) for name in models]
+    cases = [SimpleNamespace(looped=looped, model=NAMED[name]) for name in models]
     used = np.zeros((len(models), 3), dtype=bool)
     used[:, 1] = True  # a time per token each
     problem: Any = SimpleNamespace(cases=cases)
@@ -29,6 +34,14 @@ def test_only_what_is_both_far_off_and_told_by_one_model_is_not_believed() -> No
     columns = np.array([told_by_b, told_by_b, told_by_both]).T.tolist()
     assert asked("aab", columns, [FAR, NEAR, FAR]) == [True, False, False]
     assert asked("aab", columns, [-FAR, -NEAR, -FAR]) == [True, False, False]
+
+
+def test_models_of_one_architecture_have_one_word() -> None:
+    """A rate that two names of one architecture tell, and the other model does not."""
+    columns = [[5.0], [5.0], [0.0]]
+    assert asked("atb", columns, [FAR]) == [True]
+    assert asked("aab", columns, [FAR]) == [True]
+    assert asked("at", columns[:2], [FAR]) == [False], "nobody else to ask, and plenty of rows"
 
 
 def test_a_group_of_one_model_is_believed_where_its_rows_outweigh_the_prior() -> None:
