@@ -59,7 +59,7 @@ def fit(
     centres = np.array([entry.centre for entry in priors])
     widths = np.array([entry.width for entry in priors])
     low, high = bounds(priors)
-    residuals = _Residuals(problem, tuple(priors), base, rows)
+    residuals = Residuals(problem, tuple(priors), base, rows)
 
     def objective(point: Array) -> Array:
         return np.concatenate((residuals(point), (point - centres) / widths))
@@ -146,7 +146,7 @@ def _cost(objective: Callable[[Array], Array]) -> Callable[[Array], float]:
     return lambda point: float(np.abs(objective(point)).sum())
 
 
-class _Residuals:
+class Residuals:
     """Weighted log ratios of the measured metrics."""
 
     def __init__(

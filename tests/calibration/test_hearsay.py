@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from analyzer.calibrated import load_calibration
+from analyzer.calibrated import FOLDER, load_calibration
 from analyzer.models_catalog import load
 from analyzer.priors import GENERIC
+from analyzer.relatives import read_relatives
 from calibration.hearsay import one_models_word
 
 NEAR, FAR = 1.0, 8.0
@@ -58,10 +59,11 @@ def test_a_rate_that_no_row_tells_stays_as_it_is() -> None:
     assert asked("aab", [[0.0], [0.0], [0.0]], [0.0]) == [False]
 
 
-def test_what_was_not_believed_is_shipped_as_unidentified() -> None:
-    held = load_calibration("H200-SXM", "vllm-v1")
+def test_what_was_not_believed_is_told_to_nobody_and_not_shipped() -> None:
+    key, name = ("H200-SXM", "vllm-v1"), "gemm_eff_16"
+    (told,) = (one for one in read_relatives(FOLDER) if (one.system, one.engine) == key)
+    assert told.beliefs[name].data_share == 0.0
+    held = load_calibration(*key)
     assert held is not None
-    rate = held.rates["gemm_eff_16"]
-    assert not rate.identified
-    assert rate.data_share == 0.0
-    assert abs(np.log(rate.value / GENERIC["gemm_eff_16"].value)) < GENERIC["gemm_eff_16"].width
+    off = np.log(held.rates[name].value / GENERIC[name].value)
+    assert abs(off) < GENERIC[name].width
