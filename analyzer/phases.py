@@ -47,6 +47,8 @@ class CountedStep(NamedTuple):
     saved: Any = 0.0
     """Executions fewer that it is as long as where successive ones follow one another through the
     pipeline without a gap."""
+    unfed: Any = 0.0
+    """Of those saved, what the one thread that starts all kernels cannot bring about."""
     overlap: Any = 1.0
     """Micro-batches like the tables that hide each other's communication."""
     per_token: bool = False
@@ -93,9 +95,32 @@ def _chunks(laid: Laid, load: Workload, batch: Any, fresh: Any) -> CountedStep:
     if not laid.plan.chunks_overlap:
         return step
     # a step is timed as all stages in turn; once the pipeline is full, each stage ends a chunk
-    pp = laid.plan.pp
-    streamed = np.where(times > 1.0, (times + pp - 1.0) / pp, times)
-    return step._replace(saved=times - streamed)
+    pp, further = laid.plan.pp, np.maximum(times - 1.0, 0.0)
+    unfed = unfed_periods(pp, LAUNCH_QUEUE * pp / _kernels(step.tables[0]), further)
+    return step._replace(saved=further * (pp - 1.0) / pp, unfed=unfed / pp)
+
+
+LAUNCH_QUEUE = 1024.0
+"""Kernels that wait for a device at most; whoever starts one more waits for it (CUDA)."""
+
+
+def unfed_periods(stages: Any, ahead: Any, further: Any) -> Any:
+    """Times of a stage by which one thread that starts all kernels delays `further` chunks.
+
+    The thread gets `ahead` passes of a stage ahead of it, n whole ones and a rest. It is through
+    with a chunk once of the chunk n before only that rest is left in the last stage, and the chunk
+    after starts no sooner: n + 1 chunks take the time of all stages less the rest. The first n that
+    follow are not held up.
+    """
+    whole = np.floor(ahead)
+    period = np.maximum(1.0, (stages - (ahead - whole)) / (whole + 1.0))
+    return np.maximum(further - whole, 0.0) * (period - 1.0)
+
+
+def _kernels(table: Any) -> Any:
+    """Kernels that one pass through all stages starts."""
+    started = np.add.reduce(np.asarray(table.columns["launches"] * table.columns["repeat"]))
+    return started[0] if np.ndim(started) else started
 
 
 def count_decode(laid: Laid, load: Workload) -> tuple[CountedStep, ...]:

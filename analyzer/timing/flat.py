@@ -113,6 +113,7 @@ def merge(steps: Sequence[CountedStep], widths: Sequence[int]) -> CountedStep:
         hop_stride=joined("hop_stride"),
         hops=joined("hops"),
         saved=joined("saved"),
+        unfed=joined("unfed"),
     )
 
 

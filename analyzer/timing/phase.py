@@ -92,7 +92,8 @@ def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:
         for table, stage in zip(step.tables, timed, strict=True)
     )
     whole = (integrated(values) if step.quadrature else values for values in through[:4])
-    times = step.times - rates.stream_overlap * step.saved
+    fed = step.saved - np.where(rates.launch_s > 0.0, step.unfed, 0.0)  # free kernels never queue
+    times = step.times - rates.stream_overlap * fed
     total_s, device_s, network_s, host_s = (values * times for values in whole)
     return Phase(total_s, device_s, network_s, host_s, parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +11,15 @@ from analyzer.counting import Layout, Segment, Step, count
 from analyzer.engines import engine, generations
 from analyzer.errors import ConfigError
 from analyzer.models_catalog import load
-from analyzer.phases import count_prefill, lay
+from analyzer.phases import LAUNCH_QUEUE, count_prefill, lay, unfed_periods
 from analyzer.plan import Plan
 from analyzer.records import Scenario
 from analyzer.records_engine import engine_class
 from analyzer.resolve import question
+from analyzer.systems_catalog import load_system
+from analyzer.timing.machine import machine
+from analyzer.timing.phase import time_phase
+from analyzer.timing.rates import Rates
 from analyzer.workload import Workload
 
 LLAMA = load("llama-3-8b")
@@ -45,6 +50,56 @@ def test_chunks_of_a_prompt_fill_a_pipeline(pp: int) -> None:
         assert alone == chunks
         # a pipeline of pp stages, each a pp-th of the work, is done after chunks + pp - 1 stages
         assert times(pp, 512.0 * chunks, overlap=True) == pytest.approx((chunks + pp - 1) / pp)
+
+
+def fed(stages: int, kernels: int, queue: int, chunks: int) -> float:
+    """End of the last chunk, in times of a stage: one thread starts `kernels` per stage and chunk,
+    in order, and waits where `queue` of them wait on the device."""
+    ends: list[list[float]] = [[] for _ in range(stages)]
+    thread = passed_on = 0.0
+    for _ in range(chunks):
+        passed_on = 0.0
+        for on in ends:
+            for index in range(kernels):
+                if len(on) >= queue:
+                    thread = max(thread, on[len(on) - queue])
+                ready = passed_on if index == 0 else 0.0
+                on.append(max(thread, ready, on[-1] if on else 0.0) + 1.0 / kernels)
+            passed_on = on[-1]
+    return passed_on
+
+
+@given(
+    stages=st.integers(1, 8),
+    kernels=st.integers(1, 40),
+    queue=st.integers(1, 200),
+    chunks=st.integers(1, 12),
+)
+def test_a_pipeline_is_as_long_as_the_thread_that_feeds_it_lets_it_be(
+    stages: int, kernels: int, queue: int, chunks: int
+) -> None:
+    """Exact where a stage's kernels do not fit the queue; within a sixth of one thread, kernel by
+    kernel, elsewhere."""
+    unfed = float(unfed_periods(stages, queue / kernels, chunks - 1.0))
+    expected, formed = fed(stages, kernels, queue, chunks), stages + chunks - 1.0 + unfed
+    assert formed == pytest.approx(expected, rel=1e-9 if queue < kernels else 1 / 6)
+    assert stages + chunks - 1.0 <= formed <= stages * chunks + 1e-9
+
+
+def test_kernels_that_cost_nothing_fill_no_queue() -> None:
+    """A stage of Llama-3-70B on two cards has more kernels than queue; an ideal one minds not."""
+    system = load_system("RTX3090")
+    plan = Plan(pp=2, chunk_tokens=512, micro_batches=1, chunks_overlap=True, engine="llama.cpp")
+    asked = Workload(batch=1.0, input_tokens=4096.0, output_tokens=1.0)
+    steps = count_prefill(lay(load("llama-3-70b"), plan), asked)
+    table = steps[0].tables[0]
+    launches = float(np.ravel((table.launches * table.repeat).sum(axis=0))[0]) / 2
+    assert launches > LAUNCH_QUEUE
+    free = Rates.ideal().with_values(launch_s=0.0)
+    costly = Rates.ideal().with_values(launch_s=1e-12)
+    took = [float(time_phase(steps, machine(system), rates).total_s) for rates in (free, costly)]
+    period = 2.0 - LAUNCH_QUEUE / launches
+    assert took[1] / took[0] == pytest.approx((2 + 7 * period) / (2 + 7), rel=1e-6)
 
 
 def test_ranks_that_do_not_divide_the_heads_are_padded_only_where_the_engine_does() -> None:
