@@ -36,7 +36,8 @@ class CountedStep(NamedTuple):
     """Executions in the phase; with `quadrature`, of the mean over the leading axis."""
     quadrature: bool
     sequences: Any
-    """Sequences in the step, which the host attends to."""
+    """Sequences in the step that a host attends to: ranks that hold sequences of their own have
+    each a scheduler of its own."""
     pieces: Any = 1.0
     """Micro-batches that the pipeline works on at once."""
     hop_B: Any = 0.0
@@ -207,7 +208,7 @@ def _step(
         tables,
         times,
         quadrature,
-        segment.sequences,
+        np.maximum(segment.sequences / laid.plan.attention_dp, 1.0),
         pieces,
         hop_B,
         laid.layout.tp,

@@ -40,6 +40,7 @@ class Pool(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=Fals
     workers: int | None = None
     """How many workers of the layout below there are; None: not stated."""
     batch: float | None = None
+    """Sequences at once of a worker, or of each of its ranks that hold whole sequences."""
     tp: int = 1
     pp: int = 1
     attention_dp: int = 1

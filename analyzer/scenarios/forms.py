@@ -24,6 +24,8 @@ from analyzer.records_arrival import FIXED_BATCHES
 from analyzer.scenarios.groups import Group, Pools
 from analyzer.steady import crowd_of
 from analyzer.timing.machine import machine
+from analyzer.timing.phase import issuing
+from analyzer.timing.rates import Rates
 from analyzer.workload import Workload
 
 Array = NDArray[np.float64]
@@ -121,28 +123,30 @@ def disaggregated(group: Group, load: Workload, pools: Pools) -> Columns:
     """Prompts on workers of their own: the slower pool sets the pace, the rest waits before it.
 
     The pools' own times bound the throughput (`load.batch` requests circulate); what a request
-    does not spend in decoding it spends up to its first token.
+    does not spend in decoding it spends up to its first token. It waits for fellows' prompts as in
+    any closed loop, and for the decoding workers to take it in between two steps.
     """
-    first = _predict(
-        group, pools.prefill, _changed(load, pools.prefill_batch, output_tokens=1.0), "static"
-    )
-    able = pools.prefill_workers * pools.prefill_batch / first.ttft_s
+    alone_s, work_s = _prompts(group, load, pools)
+    able = pools.prefill_workers / work_s
+    fellows = np.maximum(load.batch / pools.prefill_workers - 1.0, 0.0)
+    first_s = alone_s + group.basis.rates.burst * fellows * work_s
     steps = np.maximum(load.output_tokens - 1.0, 0.0)
     share = np.asarray(load.batch, dtype=np.float64) / pools.decode_workers
     running = share if pools.decode_batch is None else np.minimum(share, pools.decode_batch)
     most, rate = running, able
     for _ in range(_ROUNDS):
-        later = _predict(group, pools.decode, _changed(load, np.maximum(running, 1.0)), "static")
-        decoding_s = steps * later.tpot_s
+        at_once = np.fmax(running, 1.0)  # where not even one fits, nothing is known but that
+        later = _predict(group, pools.decode, _changed(load, at_once), "static")
+        decoding_s, took_s = steps * later.tpot_s, first_s + STEPS_TO_JOIN * later.tpot_s
         most = np.minimum(most, later.running)
-        rate = np.minimum(able, load.batch / (first.ttft_s + decoding_s))
+        rate = np.minimum(able, load.batch / (took_s + decoding_s))
         busy = np.where(decoding_s > 0, pools.decode_workers * most / decoding_s, np.inf)
         rate = np.minimum(rate, busy)
         before, running = running, np.minimum(most, rate * decoding_s / pools.decode_workers)
         settled = np.maximum(running, 1.0), np.maximum(before, 1.0)
         if np.allclose(*settled, rtol=_SETTLED, equal_nan=True):
             break
-    ttft_s = np.maximum(load.batch / rate - decoding_s, first.ttft_s)
+    ttft_s = np.maximum(load.batch / rate - decoding_s, took_s)
     return Columns(
         ttft_s=ttft_s,
         tpot_s=later.tpot_s,
@@ -154,6 +158,26 @@ def disaggregated(group: Group, load: Workload, pools: Pools) -> Columns:
     )
 
 
+STEPS_TO_JOIN = 1.5
+"""Half of the decode step under way when a prompt's cache has come, and the one planned since."""
+
+
+def _prompts(group: Group, load: Workload, pools: Pools) -> tuple[Array, Array]:
+    """Seconds of a lone prompt on a prefill worker, and what one more adds while many wait.
+
+    Where they wait, a worker takes as many into a step as fit, whatever batch it is planned for.
+    """
+    plan, rates = pools.prefill, issuing(group.basis.rates)
+    kind = engine_on(plan.engine, group.system.device)
+    fit = crowd_of(load.input_tokens, kind) * plan.attention_dp
+    together = np.maximum(fit, pools.prefill_batch)
+    lone, many = (
+        _predict(group, plan, _changed(load, batch, output_tokens=1.0), "static", rates).ttft_s
+        for batch in (1.0, together)
+    )
+    return lone, many / together
+
+
 def _changed(load: Workload, batch: Any, output_tokens: Any = None) -> Workload:
     return Workload(
         batch=batch,
@@ -162,10 +186,12 @@ def _changed(load: Workload, batch: Any, output_tokens: Any = None) -> Workload:
     )
 
 
-def _predict(group: Group, plan: Plan, load: Workload, arrival: str) -> Prediction:
+def _predict(
+    group: Group, plan: Plan, load: Workload, arrival: str, rates: Rates | None = None
+) -> Prediction:
     on = group.basis.on(group.system)
-    rates = group.basis.rates
-    return predict(group.model, group.system, plan, load, rates, arrival, on=on, strict=False)
+    chosen = rates or group.basis.rates
+    return predict(group.model, group.system, plan, load, chosen, arrival, on=on, strict=False)
 
 
 def _columns(found: Prediction, decode_tok_s: Any, memory_B: Any) -> Columns:

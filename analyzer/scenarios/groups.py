@@ -32,7 +32,9 @@ class Pools(NamedTuple):
     prefill_workers: int
     decode_workers: int
     prefill_batch: float
+    """Prompts that a worker is planned to read at once."""
     decode_batch: float | None
+    """Sequences that a worker writes at once at most."""
 
 
 class Group(NamedTuple):
@@ -110,8 +112,8 @@ def _pools(stated: Scenario, date: str) -> Pools | None:
         decode=question(_as_pool(stated, later), date).plan,
         prefill_workers=first.workers or 1,
         decode_workers=later.workers or 1,
-        prefill_batch=first.batch or 1.0,
-        decode_batch=later.batch,
+        prefill_batch=(first.batch or 1.0) * first.attention_dp,
+        decode_batch=None if later.batch is None else later.batch * later.attention_dp,
     )
 
 
