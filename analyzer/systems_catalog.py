@@ -21,8 +21,11 @@ _NAME = re.compile(r'^name\s*=\s*"([^"]*)"', re.MULTILINE)
 _ALIASES = re.compile(r"^aliases\s*=\s*\[([^\]]*)\]", re.MULTILINE)
 _VENDORS = ("nvidia", "amd", "intel", "google", "aws", "habana", "huawei", "apple")
 _BRANDS = ("geforce", "tesla", "quadro", "instinct", "radeon", "xeon", "platinum", "gold", "silver")
-_FILLERS = ("generation", "graphics", "gpu", "cpu", "accelerator", "edition", "processor")
-_NOISE = frozenset((*_VENDORS, *_BRANDS, *_FILLERS))
+_FILLERS = ("generation", "graphics", "gpu", "cpu", "accelerator", "edition", "processor", "oam")
+_MACHINES = ("macbook", "mac", "studio")
+_NOISE = frozenset((*_VENDORS, *_BRANDS, *_FILLERS, *_MACHINES))
+_COUNT = re.compile(r"\s*\d{1,3}\s*x\s*(?=\w)", re.IGNORECASE)
+"""A number of devices before their name, which a plan or a column says as well."""
 _GLUED_VENDOR = re.compile(rf"^({'|'.join(_VENDORS)})(?=.)")
 
 
@@ -76,17 +79,26 @@ def _base_file(base: str, named_in: Path) -> Path:
 
 def _find(name: str) -> Path:
     folded = fold(name)
-    files = _files()
-    for path in files:
-        if folded and fold(path.stem) == folded:
-            return path
-    for path, _, aliases in _catalog():
-        if any(fold(alias) == folded for alias in aliases):
-            return path
+    found = _called(folded) or _called(fold(_COUNT.sub("", name, count=1)))
+    if found:
+        return found
     known = [spelling for _, own, aliases in _catalog() for spelling in (own, *aliases)]
     raise ConfigError(
         f"unknown system {name!r}{nearest(folded, known)}; the name of a file ends in .toml"
     )
+
+
+def _called(folded: str) -> Path | None:
+    """The file of the system whose name or alias folds to that."""
+    if not folded:
+        return None
+    for path in _files():
+        if fold(path.stem) == folded:
+            return path
+    for path, _, aliases in _catalog():
+        if any(fold(alias) == folded for alias in aliases):
+            return path
+    return None
 
 
 def _files() -> list[Path]:

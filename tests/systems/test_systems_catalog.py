@@ -38,7 +38,7 @@ SPELLINGS = {
     "H200-SXM": "H200",
     "H20-96GB": "H20 h20_96gb",
     "H800-SXM": "H800",
-    "B200-SXM-180GB": "B200-SXM b200",
+    "B200-SXM-180GB": "B200-SXM b200 B200-SXM-192GB",
     "B300-SXM": "B300",
     "GB200": "GB200_GPU GB200-NVL72",
     "GH200-96GB": "GH200 GH200-480GB GH200_GPU",
@@ -52,7 +52,7 @@ SPELLINGS = {
     "RTXPRO6000-Blackwell-SE": "RTX-PRO-6000-BSE",
     "RTXPRO6000-Blackwell-WS": "RTXPRO6000",
     "MI250-GCD": "MI250",
-    "MI300X": "MI300X(304CU)",
+    "MI300X": "MI300X(304CU) 4xMI300X",
     "MI308X": "MI308X(80CU)",
     "MI355X": "MI355X(256CU)",
     "ArcB60": "Intel-Arc-B60",
@@ -92,6 +92,10 @@ DRIVER_NAMES = {
     "Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz": "Xeon-8380",
     "AMD EPYC 9654 96-Core Processor": "EPYC-9654",
     "Apple M3 Max": "AppleM3Max",
+    "Mac Studio M3 Ultra": "AppleM3Ultra",
+    "AMD Instinct MI300X OAM": "MI300X",
+    "8x H100 SXM": "H100-SXM",
+    "2x RTX 3090": "2xRTX3090",
 }
 # Systems that measurements name exactly as the catalog does.
 VERBATIM = """
