@@ -60,6 +60,10 @@ REACH = {
     "attention_dp": 1.0,
 }
 """Over which distance, in ln, rows are alike."""
+ODD = 3.0
+"""Deviations from what the others imply beyond which a measured entry is not believed."""
+ENTRIES_PER_ODD = 8
+"""Of so many measured entries one may be set aside."""
 EFFORT = 25
 EDGE = 1e-6
 
@@ -103,6 +107,8 @@ class Own(NamedTuple):
     pull: Array
     """What each measured entry adds to the residual of its neighbours."""
     habits: Habits
+    aside: tuple[tuple[int, int], ...] = ()
+    """Case and metric of the measured entries that were not believed."""
 
     def predict(self, problem: Problem) -> Array:
         """Times of other cases, shape (cases, 3)."""
@@ -124,8 +130,46 @@ class Own(NamedTuple):
 
 
 def learn(problem: Problem, priors: Sequence[Prior], habits: Habits | None = None) -> Own:
-    """Update `priors` by the measured entries of a problem of few cases."""
+    """Update `priors` by the measured entries of a problem of few cases.
+
+    An entry that all others and the priors make most unlikely is set aside, the oddest first: a
+    server that once was full for half a minute says nothing of the rows like it.
+    """
     kind = habits_of(problem) if habits is None else habits
+    left = problem
+    aside: list[tuple[int, int]] = []
+    most = int(np.isfinite(problem.observed).sum()) // ENTRIES_PER_ODD
+    while True:
+        found = _update(left, priors, kind)
+        odd = _oddest(left, found) if len(aside) < most else None
+        if odd is None:
+            return found._replace(aside=tuple(aside))
+        aside.append(odd)
+        observed = left.observed.copy()
+        observed[odd] = np.nan
+        left = left._replace(observed=observed)
+
+
+def _oddest(problem: Problem, found: Own) -> tuple[int, int] | None:
+    """Case and metric of the entry farthest from what the others imply, if it is too far."""
+    measured = np.isfinite(problem.observed)
+    if not measured.any():
+        return None
+    centre = np.array([entry.centre for entry in found.priors])
+    width = np.array([entry.width for entry in found.priors])
+    moved = log_jacobian(problem, found.priors, found.point)[measured]
+    times = predict(problem, found.rates)[measured]
+    off = np.log(problem.observed[measured] / times) + moved @ (found.point - centre)
+    beside = residual_covariance(found.where, found.metric, found.habits)
+    noise = np.diag(found.habits.noise[found.metric] ** 2)
+    precision = np.linalg.inv((moved * width**2) @ moved.T + beside + noise)
+    distance = np.abs(precision @ off) / np.sqrt(np.diag(precision))
+    at = int(np.argmax(distance))
+    case, metric = np.argwhere(measured)[at]
+    return (int(case), int(metric)) if distance[at] > ODD else None
+
+
+def _update(problem: Problem, priors: Sequence[Prior], kind: Habits) -> Own:
     measured = np.isfinite(problem.observed)
     centre = np.array([entry.centre for entry in priors])
     width = np.array([entry.width for entry in priors])

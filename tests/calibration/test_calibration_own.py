@@ -57,6 +57,27 @@ def test_points_teach_what_they_measured_and_more() -> None:
     assert geomean_error(own.predict(others), others.observed) < 0.3 * untaught
 
 
+def test_an_entry_that_nobody_believes_is_set_aside_and_others_are_not() -> None:
+    """A server was full for half a minute while one of eight points was measured."""
+    problem = _problem()
+    chosen = list(design(problem, _priors(problem), 8).chosen)
+    clean = _part(problem, chosen)
+    assert learn(clean, _priors(problem)).aside == ()
+    observed = clean.observed.copy()
+    observed[3, 0] *= 40.0
+    own = learn(clean._replace(observed=observed), _priors(problem))
+    assert own.aside == ((3, 0),)
+    others = _part(problem, [i for i in range(len(problem.cases)) if i not in chosen])
+    assert geomean_error(own.predict(others), others.observed) < 0.1
+
+
+def test_of_few_points_every_one_is_believed() -> None:
+    problem = _problem()
+    part = _part(problem, [0, 5])
+    observed = part.observed * np.array([[40.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    assert learn(part._replace(observed=observed), _priors(problem)).aside == ()
+
+
 def test_chosen_points_teach_more_than_bunched_ones() -> None:
     problem = _problem()
     chosen = list(design(problem, _priors(problem), 6).chosen)
