@@ -25,6 +25,8 @@ _EARLY = 0.9
 """Share of the output tokens that E2E must have room for."""
 _MANY = 10.0
 """Tokens that no late stamp can account for."""
+_STALLED = 10.0
+"""Times the median that a 99th percentile may be before the mean says nothing of most requests."""
 _REUSED = 0.8
 """A TTFT below this share of those of two shorter prompts cannot have computed its prompt."""
 _ORDER = 1.05
@@ -40,6 +42,7 @@ def check_row(record: Record, *, same_runs: bool = True) -> Record:
     if isinstance(cached, (int, float)) and cached > 0:
         detail = f"{cached:g} of its tokens were cached"
         record = flagged(record, make_flag("prefix_reuse", detail, ("ttft_s",)))
+    record = _with_stall_flagged(record)
     outputs = record.scenario.output_tokens
     if outputs is None or outputs < 2 or not _is_timed_in_full(record):
         return record
@@ -53,6 +56,18 @@ def check_row(record: Record, *, same_runs: bool = True) -> Record:
     if same_runs and late < -max(_LATE, 0.02 * outputs):
         return flagged(record, make_flag("timing_mismatch", f"{-late:.3g}", ("e2e_s",)))
     return record
+
+
+def _with_stall_flagged(record: Record) -> Record:
+    """Of requests that arrive alike, none takes ten times as long as most unless it was held up."""
+    spread, arrival = record.spread.get("ttft_s", {}), record.scenario.arrival
+    looped = arrival is not None and arrival.kind == "closed_loop"
+    if not looped or "median" not in spread or "p99" not in spread:
+        return record
+    times = spread["p99"] / spread["median"]
+    if times <= _STALLED:
+        return record
+    return flagged(record, make_flag("stalled", f"{times:.3g}"))
 
 
 def _tokens_late(record: Record, outputs: float) -> float:

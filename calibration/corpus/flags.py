@@ -95,6 +95,13 @@ _SPECS: dict[str, _Spec] = {
         "flight: its loops hold a start (compiling, tuning) that their first requests waited for",
         ("ttft_s",),
     ),
+    "stalled": _Spec(
+        "suspect",
+        "the slowest of a hundred requests waited {detail} times as long as half of them did: the "
+        "mean holds a start or a stall",
+        ("ttft_s",),
+        gist="the mean holds a start or a stall that few requests waited for",
+    ),
     "prefix_reuse": _Spec("suspect", "TTFT is too short for its prompt: {detail}"),
 }
 

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.errors import DataError
-from analyzer.records import Record
+from analyzer.records import Provenance, Record, Scenario
+from analyzer.records_arrival import Arrival, ArrivalKind
 from calibration.corpus import NEEDS, reason_against
+from calibration.corpus.checks import check_row
 from calibration.corpus.mapping import Column, Mapping
 from calibration.corpus.reading import Reader, read_table
 from corpus.tables import STATIC, write_table
@@ -149,3 +151,26 @@ def test_repeated_rows_are_refused_or_counted_once(tmp_path: Path) -> None:
     assert [record.verdict for record in flagged] == ["good", "good", "suspect"]
     with pytest.raises(DataError, match="row at line 4 repeats line 2; remove one"):
         read_table(path, MAPPING, Reader(refuse_duplicates=True))
+
+
+@pytest.mark.parametrize(
+    ("median_s", "p99_s", "arrival", "codes"),
+    [
+        (0.04, 0.4, "closed_loop", []),
+        (0.04, 0.41, "closed_loop", ["stalled"]),
+        (0.04, 5.7, "poisson", []),
+    ],
+)
+def test_a_mean_that_one_of_a_hundred_made_is_no_mean_of_most(
+    median_s: float, p99_s: float, arrival: ArrivalKind, codes: list[str]
+) -> None:
+    record = Record(
+        kind="e2e",
+        metrics={"ttft_s": 0.1, "tpot_s": 0.005},
+        provenance=Provenance(source="s"),
+        scenario=Scenario(arrival=Arrival(kind=arrival), concurrency=4.0, output_tokens=200.0),
+        spread={"ttft_s": {"median": median_s, "p99": p99_s}},
+    )
+    checked = check_row(record)
+    assert [flag.code for flag in checked.flags] == codes
+    assert all(flag.metrics == ("ttft_s",) for flag in checked.flags)
