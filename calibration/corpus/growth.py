@@ -42,9 +42,14 @@ def flag_starts(records: list[Record]) -> None:
 
 
 def lower_hull(points: Iterable[Point]) -> list[Point]:
-    """The points that no line between two others runs below, by rising first coordinate."""
+    """The points that no line between two others runs below, by rising first coordinate.
+
+    Of points at one coordinate, as of a run that was repeated, the lowest counts.
+    """
     hull: list[Point] = []
     for x, y in sorted(points):
+        if hull and hull[-1][0] == x:
+            continue
         while len(hull) > 1 and _rise(hull[-2], hull[-1]) * (x - hull[-2][0]) >= y - hull[-2][1]:
             hull.pop()
         hull.append((x, y))

@@ -26,7 +26,7 @@ def run_table(options: Namespace, defaults: Namespace) -> None:
     if options.json:
         write_json({"out": options.out, **done._asdict()})
         return
-    write(f"{done.rows} rows predicted into {options.out}")
+    write(f"{done.rows} row{'s' * (done.rows != 1)} written to {options.out}")
     if done.with_problem:
         write(f"{done.with_problem} of them lack figures; column 'problem' says why")
 

@@ -112,3 +112,9 @@ def test_no_line_between_two_points_runs_below_the_hull(points: list[tuple[int, 
         ]
         below = any(line < y - 1e-9 * max(1.0, abs(y)) for line in lines)
         assert (x not in hull) if below else (x in hull or any(line <= y for line in lines))
+
+
+def test_of_a_run_that_was_repeated_the_shorter_time_counts() -> None:
+    ends = [(0.0, 0.0), (256.0, 3.0)]
+    assert lower_hull([*ends, (128.0, 1.0), (128.0, 2.0)]) == lower_hull([*ends, (128.0, 1.0)])
+    assert lower_hull([*ends, (256.0, 9.0)]) == ends
