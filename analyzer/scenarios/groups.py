@@ -35,6 +35,8 @@ class Pools(NamedTuple):
     """Prompts that a worker is planned to read at once."""
     decode_batch: float | None
     """Sequences that a worker writes at once at most."""
+    counted: bool = True
+    """Both numbers of workers were stated, not taken for 1."""
 
 
 class Group(NamedTuple):
@@ -114,6 +116,7 @@ def _pools(stated: Scenario, date: str) -> Pools | None:
         decode_workers=later.workers or 1,
         prefill_batch=(first.batch or 1.0) * first.attention_dp,
         decode_batch=None if later.batch is None else later.batch * later.attention_dp,
+        counted=first.workers is not None and later.workers is not None,
     )
 
 

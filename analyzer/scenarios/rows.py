@@ -35,6 +35,7 @@ OVERRUN = (
     "more requests come than can be served: the queue never ends, and the time to first token with "
     "it; batch_or_concurrency can say how many requests there are in all"
 )
+UNCOUNTED = "prefill_workers or decode_workers are not stated: one worker assumed"
 STRETCH = 4.0
 """Times the model's context up to which benchmarks are run all the same, with random prompts."""
 METRICS = Columns._fields
@@ -102,6 +103,8 @@ def answer_rows(group: Group, loads: Sequence[Load]) -> Outcome:
             everyone,
             f"column 'arrival': {group.arrival} arrivals need their rate, as 'rate 2.5'",
         )
+    if group.pools is not None and not group.pools.counted:
+        sheet.remark(everyone, UNCOUNTED)
     _complete(sheet)
     _check(sheet)
     _note_hull(sheet)

@@ -11,10 +11,13 @@ from analyzer.engines import engine_on
 from analyzer.models_catalog import load as load_model
 from analyzer.plan import Plan
 from analyzer.predict import predict
+from analyzer.quirks import repaired
 from analyzer.records import Pool, Scenario
 from analyzer.records_arrival import Arrival
+from analyzer.scenarios.columns import Load
 from analyzer.scenarios.forms import STEPS_TO_JOIN, disaggregated, form_of
 from analyzer.scenarios.groups import Group, resolve
+from analyzer.scenarios.rows import UNCOUNTED, answer_rows
 from analyzer.steady import crowd_of
 from analyzer.systems_catalog import load_system
 from analyzer.timing.phase import issuing
@@ -101,3 +104,23 @@ def test_a_hosts_sequences_are_those_of_its_rank() -> None:
             for cost in (0.0, 1e-3)
         )
         np.testing.assert_allclose(dear - cheap, 1e-3 * np.maximum(load.batch / hosts, 1.0))
+
+
+def test_wide_pools_hold_whole_sequences_on_each_rank() -> None:
+    row = Scenario(prefill_pool=Pool(tp=16), decode_pool=Pool(tp=32, moe_tp=4, moe_ep=8))
+    ran = repaired(row, "silicon_sample")
+    assert ran.prefill_pool == row.prefill_pool
+    assert ran.decode_pool == Pool(tp=1, attention_dp=32, moe_tp=1, moe_ep=32)
+    stated = msgspec.structs.replace(row, decode_pool=Pool(tp=32, attention_dp=2, moe_ep=8))
+    assert repaired(stated, "silicon_sample").decode_pool == stated.decode_pool
+    assert repaired(row, "another") == row
+
+
+@pytest.mark.parametrize(("workers", "said"), [(1, False), (None, True)])
+def test_workers_that_nobody_counted_are_said_to_be_assumed(
+    workers: int | None, said: bool
+) -> None:
+    group = _group(Pool(workers=1, tp=8), Pool(workers=workers, tp=8))
+    found = answer_rows(group, [Load(4.0, 1024.0, 128.0, "")])
+    assert (UNCOUNTED in found.notes[0]) == said
+    assert np.isfinite(found.columns["ttft_s"]).all()
