@@ -36,13 +36,15 @@ class Unpacking(msgspec.Struct, frozen=True, kw_only=True):
     """Rows up to which the first kernel is taken."""
     launches: float = 0.0
     """Kernels beside the product's own, or host time as for so many."""
+    inside: bool = False
+    """Weights are widened while the next ones are loaded: the longer of the two counts."""
 
 
 def _only(kernel: Kernel, launches: float = 0.0) -> Unpacking:
     return Unpacking(few=kernel, many=kernel, launches=launches)
 
 
-IN_KERNEL = _only(Kernel())
+IN_KERNEL = Unpacking(few=Kernel(), many=Kernel(), inside=True)
 """Servers: weights are widened as they are loaded, once."""
 AS_STORED = _only(Kernel(flops=0.0))
 """The arithmetic takes the weights as they are."""

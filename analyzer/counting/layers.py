@@ -11,7 +11,7 @@ from analyzer.counting.communication import gather_tokens, join
 from analyzer.counting.compressed import compressed_attention
 from analyzer.counting.embedding import projections
 from analyzer.counting.ffn import dense
-from analyzer.counting.linear import quantisation
+from analyzer.counting.linear import quantisation, widened
 from analyzer.counting.linear_attention import gated_delta, lightning
 from analyzer.counting.lora import adapters
 from analyzer.counting.mamba import mamba1, mamba2
@@ -81,7 +81,7 @@ def layer_operators(work: Work, layer: Layer) -> list[Op]:
     parts += projections(work, layer.linears, "layer")
     return [
         *elementwise.norms(work, layer),
-        *parts,
+        *widened(work, parts),
         *adapters(work, parts),
         *quantisation(work, parts),
     ]

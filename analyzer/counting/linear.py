@@ -86,11 +86,24 @@ def quantisation(work: Work, ops: Sequence[Op]) -> list[Op]:
     kernels, narrowing of activations before them."""
     layout = work.layout
     rows = []
-    if layout.unpacking != AS_STORED:
+    if layout.unpacking != AS_STORED and not layout.unpacking.inside:
         rows += _unpacked(layout.unpacking, [op for op in ops if _is_linear(op)])
     if possible(layout.quantise_activations != 0):
         rows.append(_narrow_activations(work, [op for op in ops if _is_linear(op)]))
     return rows
+
+
+def widened(work: Work, ops: Sequence[Op]) -> list[Op]:
+    """The operators with the vector work that a pipelined kernel does on weights on their way."""
+    kind = work.layout.unpacking
+    if not kind.inside:
+        return list(ops)
+    return [
+        op._replace(vector_flops=op.vector_flops + _narrow_weights(op) * kind.few.flops)
+        if _is_linear(op)
+        else op
+        for op in ops
+    ]
 
 
 def _unpacked(kind: Unpacking, ops: Sequence[Op]) -> list[Op]:

@@ -37,8 +37,13 @@ def test_four_bit_weights_sixteen_bit_arithmetic() -> None:
         assert column(narrow, name, "act_B") == column(wide, name, "act_B")
     assert column(narrow, "head", "weight_B") == column(wide, "head", "weight_B")
     weights = HIDDEN * (8 + 2 * 4) * 16 + 8 * 16 * HIDDEN + 3 * HIDDEN * DENSE.width
-    assert column(narrow, "dequantise", "flops") == 2 * weights
-    assert column(narrow, "dequantise", "launches") == 0
+    inside = sum(
+        column(narrow, name, "vector_flops")
+        for name in ("attention.qkv", "attention.out", "ffn.up", "ffn.down")
+    )
+    assert inside == 2 * weights
+    assert column(narrow, "ffn.down", "vector_flops") == 2 * HIDDEN * DENSE.width
+    assert narrow.total("launches") == wide.total("launches")
 
 
 def test_narrow_arithmetic_narrows_activations() -> None:
@@ -57,7 +62,9 @@ def test_only_narrow_experts_are_widened() -> None:
     layout = Layout(expert_weight_B=0.53, expert_compute=2.0, unpacking=IN_KERNEL)
     table = count(model((GQA, MODELS["experts"].layers[0].ffn)), STEP, layout)
     touched = float(table.groups[row(table, "moe.up")])
-    assert column(table, "dequantise", "flops") == pytest.approx(2 * touched * 3 * HIDDEN * 64)
+    inside = [column(table, name, "vector_flops") for name in ("moe.up", "moe.down")]
+    assert sum(inside) == pytest.approx(2 * touched * 3 * HIDDEN * 64)
+    assert column(table, "attention.qkv", "vector_flops") == 0
 
 
 def test_narrow_cache() -> None:
