@@ -32,10 +32,10 @@ from calibration.impossible import (
     SAME_PROMPTS,
     alike_prompts,
     beats_light,
+    doubts,
     known_prompts,
 )
 from calibration.problem import METRICS, Case, Problem, build
-from calibration.repeated import REPEATED, repeats
 
 ASSUMED_PROMPT = 256.0
 """Prompt length where a served task's is not published; its answers are many times longer."""
@@ -253,11 +253,11 @@ def _group(
     system: System, engine: str, members: list[tuple[Case, Record]]
 ) -> tuple[Group | None, list[LeftOut]]:
     """Count a group's cases and set aside what no machine could have done."""
-    again = repeats([case for case, _ in members])
-    out = [
-        LeftOut(record, REPEATED) for (_, record), same in zip(members, again, strict=True) if same
-    ]
-    members = [member for member, same in zip(members, again, strict=True) if not same]
+    why_not = doubts([case for case, _ in members])
+    out = [LeftOut(member[1], why) for member, why in zip(members, why_not, strict=True) if why]
+    members = [member for member, why in zip(members, why_not, strict=True) if not why]
+    if not members:
+        return None, out
     problem = build([case for case, _ in members], machine(system))
     impossible = beats_light(problem)
     kept = []

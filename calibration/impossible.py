@@ -11,6 +11,7 @@ from analyzer.model import MoE
 from analyzer.records import Record
 from analyzer.timing.rates import Rates
 from calibration.problem import Case, Problem, least_round_s, predict
+from calibration.repeated import REPEATED, repeats
 
 FASTER_THAN_LIGHT = 1.03
 """Slack on peaks before a row is called impossible: data sheets round."""
@@ -23,6 +24,34 @@ KNOWN_PROMPTS = (
     "a closed loop of whose series some rounds are shorter than their work at every peak: prompts "
     "came from a cache, or the layout is not the one stated"
 )
+
+OTHER_LIMIT = (
+    "a closed loop whose requests waited for more answers than the places that memory leaves "
+    "explain: another limit held, or other requests were in flight than is stated"
+)
+MORE_ANSWERS = 1.5
+"""Whole answers more than expected that a first token may wait for; twice as many at most."""
+
+
+def waits_for_more(case: Case) -> bool:
+    """Whether requests waited longer than for the places that a closed loop is known to have.
+
+    A round trip takes one answer; what queues, as many more as there are requests for a place.
+    """
+    ttft_s, tpot_s = case.observed[:2]
+    if not case.looped or case.queued or not np.isfinite(ttft_s + tpot_s):
+        return False
+    answers = ttft_s / (tpot_s * max(case.workload.output_tokens, 1.0))
+    expected = float(case.workload.batch) / case.running - 1.0
+    return bool(answers > 2.0 * expected + MORE_ANSWERS)
+
+
+def doubts(cases: list[Case]) -> list[str]:
+    """Why each case stays out whatever the hardware could do; '' where nothing speaks against."""
+    return [
+        REPEATED if again else OTHER_LIMIT if waits_for_more(case) else ""
+        for case, again in zip(cases, repeats(cases), strict=True)
+    ]
 
 
 def known_prompts(

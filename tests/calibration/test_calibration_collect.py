@@ -218,6 +218,17 @@ def test_a_loop_cannot_answer_faster_than_its_prompts_can_be_worked_off() -> Non
     assert all("rounds are shorter" in entry.reason for entry in found.left_out)
 
 
+def test_a_loop_waits_no_longer_than_for_the_places_that_it_has() -> None:
+    """All 64 fit; a first token that waits for four whole answers waited for something else."""
+    queued = _loops("llama-3-8b", {"ttft_s": 4.1 * 100 * 0.2, "tpot_s": 0.2}, 1)
+    usual = _loops("llama-3-8b", {"ttft_s": 4.0, "tpot_s": 0.2}, 1)
+    found = collect([*queued, *usual])
+    (group,) = found.groups.values()
+    assert [record.metrics["ttft_s"] for record in group.records] == [4.0]
+    assert [entry.record for entry in found.left_out] == queued
+    assert "another limit held" in found.left_out[0].reason
+
+
 def test_the_shortest_round_holds_all_work_and_hides_at_most_a_step_per_prompt() -> None:
     (group,) = collect(_loops("mistral-7b", {"ttft_s": 3.0, "tpot_s": 0.2}, 1)).groups.values()
     ideal = Rates.ideal()
