@@ -11,6 +11,10 @@ from analyzer.timing.rates import Parameter
 
 Array = NDArray[np.float64]
 
+CACHE_KEPT, CACHE_LOST = 0.7, 1.1
+"""Data of this share of the cache stays in it between replays, or is all gone: read in turn, it
+falls out within little more than the cache's size."""
+
 
 class Chip(NamedTuple):
     """The figures of a device that kernels depend on; any of them may be an array."""
@@ -80,6 +84,7 @@ def hot_factor(data_B: Array, l2_B: Any, copies: Any, gain: Any) -> Array:
     fits = np.asarray(copies) > 0
     room = np.asarray(l2_B, dtype=float)
     filled = np.asarray(copies) * data_B / np.where(room > 0, room, np.inf)
-    resident = np.where(fits & (room > 0), np.clip(1.5 - filled, 0.0, 1.0), 0.0)
+    kept = np.clip((CACHE_LOST - filled) / (CACHE_LOST - CACHE_KEPT), 0.0, 1.0)
+    resident = np.where(fits & (room > 0), kept, 0.0)
     result: Array = 1.0 + (np.asarray(gain) - 1.0) * resident
     return result

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from analyzer.timing.kernels.common import (
     Array,
@@ -42,6 +43,7 @@ PARAMETERS: dict[str, Parameter] = {
         sharpness(),
         hot(),
         size("fill_need", "pieces/processor", 0.5, 8.0, "pieces that keep memory busy"),
+        cost("regroup_s", 5e-7, 1e-4, "copy of queries by KV head where several of each stand"),
         cost("combine_s", 2e-6, 1e-4, "fixed cost of combining splits"),
         size("combine_cost", "ratio", 2.0, 200.0, "traffic of partial results, in bytes per byte"),
         Parameter(
@@ -70,6 +72,7 @@ class DecodeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sharpness: Any = 3.0
     hot_gain: Any = 1.5
     fill_need: Any = 0.5
+    regroup_s: Any = 5e-7
     combine_s: Any = 2e-6
     combine_cost: Any = 2.0
     mha_unsplit: Any = 0.0
@@ -103,8 +106,16 @@ def decode_time(work: DecodeWork, chip: Chip, params: DecodeParams) -> Array:
     best = np.asarray(np.inf)
     for splits in SPLITS:
         best = np.minimum(best, _split(work, chip, params, groups, moved_s, float(splits)))
-    seconds: Array = params.launch_s + best
+    seconds: Array = params.launch_s + best + np.where(_regroups(work), params.regroup_s, 0.0)
     return seconds
+
+
+def _regroups(work: DecodeWork) -> NDArray[np.bool_]:
+    """Where the query heads of one KV head do not lie together as they come: with one sequence, one
+    KV head, or one query head per KV head there is nothing to move."""
+    sequences, kv_heads = np.asarray(work.sequences), np.asarray(work.kv_heads)
+    shared = np.asarray(work.heads) > kv_heads
+    return np.asarray((sequences > 1.0) & (kv_heads > 1.0) & shared)
 
 
 def _split(

@@ -30,6 +30,8 @@ from analyzer.timing.rates import Parameter
 TILES = [(rows, columns) for rows in (16, 32, 64, 128, 256) for columns in (32, 64, 128, 256)]
 SPLITS = (1, 2, 4, 8, 16)
 MAX_TILE = 256 * 256
+THROTTLE_SHARPNESS = 3.0
+"""How suddenly: within a factor of two of `burst_s` nearly all of the loss is there."""
 _BLOCK = 1 << 17
 """Elements worked on at once: enough to amortise, few enough to stay in cache."""
 
@@ -46,6 +48,20 @@ PARAMETERS: dict[str, Parameter] = {
         size("fill_need", "tiles/processor", 0.3, 8.0, "tiles that keep memory busy"),
         size("split_cost", "ratio", 1.0, 64.0, "traffic of partial sums, in bytes per byte"),
         Parameter("tail_blend", "share", 1.0, 0.2, 0.0, 1.0, "how well a last wave is shared out"),
+        Parameter(
+            "sustained_share",
+            "share of peak",
+            1.0,
+            0.95,
+            0.2,
+            1.0,
+            "arithmetic that the power limit leaves a kernel that lasts, of a short one's",
+        ),
+        Parameter(
+            "burst_s", "s", 1.0, 2e-3, 5e-5, 1.0, "how long arithmetic runs before the clock falls"
+        ),
+        size("few_rows", "rows", 0.1, 8.0, "rows below which kernels for vectors stream worse"),
+        size("few_fill", "rows", 0.1, 30.0, "rows below which kernels for vectors need more tiles"),
         cost("quantise_s", 0.0, 2e-4, "fixed cost of narrowing activations first"),
         share("quantise_eff", 0.4, "bandwidth of narrowing activations"),
     )
@@ -65,6 +81,10 @@ class GemmParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     fill_need: Any = 0.3
     split_cost: Any = 1.0
     tail_blend: Any = 0.2
+    sustained_share: Any = 0.95
+    burst_s: Any = 2e-3
+    few_rows: Any = 0.1
+    few_fill: Any = 0.1
     quantise_s: Any = 0.0
     quantise_eff: Any = 0.4
 
@@ -139,10 +159,19 @@ def _tiled(work: GemmWork, chip: Chip, params: GemmParams, moved_s: Array, choic
     rate = rate * (1.0 + params.tile_half / MAX_TILE) / (area + np.asarray(params.tile_half))
     per_tile = 2.0 * area * (k / split + params.prologue)
     compute_s = waves(tiles, chip.units, params.tail_blend) * per_tile / rate
-    memory_s = moved_s / busy(tiles, chip.units, params.fill_need)
+    compute_s = _throttled(compute_s, params)
+    need = params.fill_need * (1.0 + np.asarray(params.few_fill) / m)
+    memory_s = moved_s * (1.0 + np.asarray(params.few_rows) / m) / busy(tiles, chip.units, need)
     partial_B = np.where(split > 1, 8.0 * split, 0.0) * m * n * work.groups
     partial_s = params.split_cost * partial_B / np.asarray(chip.memory_Bps)
     seconds: Array = soft_max(compute_s, memory_s, params.sharpness) + partial_s
+    return seconds
+
+
+def _throttled(compute_s: Array, params: GemmParams) -> Array:
+    """Seconds of arithmetic once the power limit has lowered the clock of kernels that last."""
+    lasting = 1.0 / (1.0 + (np.asarray(params.burst_s) / compute_s) ** THROTTLE_SHARPNESS)
+    seconds: Array = compute_s * (1.0 + (1.0 / np.asarray(params.sustained_share) - 1.0) * lasting)
     return seconds
 
 
