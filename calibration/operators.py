@@ -22,6 +22,7 @@ from analyzer.sources.physics import copies, fingerprint, gate
 from analyzer.timing.kernels import FORMS, Chip, Form
 from analyzer.timing.kernels.common import Array
 from calibration.operators_residual import fit_residual
+from calibration.operators_routing import labelled_rows
 from calibration.operators_solve import Solved, solve
 
 FOLDS = 4
@@ -77,9 +78,12 @@ def fit_class(
     """Fit one class; TooFewGroups where its shapes do not let any be held out."""
     op, dtype = str(rows.text["op"][0]), str(rows.text["dtype"][0])
     form = FORMS[FORM_OF.get(op, op)]
+    rows, mislabelled = labelled_rows(rows, chip)
+    if not len(rows):
+        raise CalibrationError("no row's routing is what its label says")
     whole = shape_rows(rows, op, dtype, chip)
     passed = gate(rows.seconds, whole.flops, whole.moved_B, chip)
-    for reason, count in passed.refused.items():
+    for reason, count in (mislabelled | passed.refused).items():
         if refused is not None:
             refused[f"{_name(rows)}: {reason}"] = count
     kept = rows.take(passed.possible)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analyzer.errors import TooFewGroups
 from analyzer.sources.describe import COORDINATES, scaled
 from analyzer.sources.neighbours import CHOSEN, cloud
 from analyzer.sources.operator_rows import OperatorRows
@@ -15,6 +16,7 @@ from analyzer.timing.kernels import FORMS, Chip
 from analyzer.timing.kernels.common import Array
 from calibration.operators import FOLDS, LEAST_FOR_RESIDUAL, fixed_parameters, take
 from calibration.operators_residual import fit_residual
+from calibration.operators_routing import labelled_rows
 from calibration.operators_solve import solve
 
 
@@ -32,7 +34,7 @@ def compare(rows: OperatorRows, chip: Chip) -> Compared:
     """Hold whole shapes out of one class and ask `analytic` (the form), `residual` and `table`."""
     from sklearn.model_selection import GroupKFold
 
-    rows = gate_rows(rows, chip, {})
+    rows = gate_rows(labelled_rows(rows, chip)[0], chip, {})
     op, dtype = str(rows.text["op"][0]), str(rows.text["dtype"][0])
     shaped = shape_rows(rows, op, dtype, chip)
     form = FORMS[FORM_OF.get(op, op)]
@@ -40,6 +42,8 @@ def compare(rows: OperatorRows, chip: Chip) -> Compared:
     result = Compared(rows, *(np.full(len(rows), np.nan) for _ in range(3)))
     fixed = fixed_parameters(form, shaped)
     groups = min(FOLDS, len(np.unique(shaped.groups)))
+    if groups < 2:
+        raise TooFewGroups("all rows have one shape; none can be held out")
     for train, test in GroupKFold(groups).split(rows.seconds, groups=shaped.groups):
         solved = solve(form, take(shaped.work, train), chip, rows.seconds[train], fixed, 1)
         off = np.log(rows.seconds / form.time(shaped.work, chip, solved.params))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from analyzer.errors import TooFewGroups
 from analyzer.models_catalog import load
 from analyzer.optable import OpTable
 from analyzer.phases import count_decode, count_prefill, lay
@@ -56,7 +57,7 @@ class Scored(NamedTuple):
 
 
 def scored(rows: OperatorRows, system: System) -> list[Scored]:
-    """The chosen operators of each class that the device has rows of."""
+    """The chosen operators of each class that the device has rows of, of two shapes at least."""
     wanted = wanted_shapes(system)
     found = []
     for op, quota in QUOTAS.items():
@@ -64,7 +65,10 @@ def scored(rows: OperatorRows, system: System) -> list[Scored]:
         if members is None:
             continue
         chip = chip_of(system, "bf16")
-        held = compare(members, chip)
+        try:
+            held = compare(members, chip)
+        except TooFewGroups:
+            continue
         chosen = nearest_rows(held.rows, op, chip, wanted[op], quota)
         found.append(_taken(system.name, op, held, chosen))
     return found

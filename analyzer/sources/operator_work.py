@@ -13,6 +13,7 @@ import numpy as np
 
 from analyzer.errors import ConfigError, nearest
 from analyzer.sources.operator_rows import OperatorRows
+from analyzer.sources.routed_rows import touched_of_rows
 from analyzer.timing.kernels.common import Array, Chip
 from analyzer.timing.kernels.decode import DecodeWork
 from analyzer.timing.kernels.experts import ExpertWork
@@ -175,13 +176,18 @@ def _moe(rows: OperatorRows, dtype: Format, chip: Chip) -> Shaped:
     width = rows.number("inter") / rows.number("tp", 1.0)
     local = experts / rows.number("ep", 1.0)
     routed = tokens * top_k * local / experts
-    touched = np.minimum(local, np.maximum(routed, 1.0))
-    work = ExpertWork(np.maximum(routed, 1.0), touched, hidden, width, dtype.weight_B, dtype.act_B)
+    share = touched_of_rows(rows.text["routing"], tokens, experts, top_k) / experts
+    touched = np.clip(local * share, 1.0, np.maximum(routed, 1.0))
+    pairs = np.maximum(routed, 1.0)
+    work = ExpertWork(
+        pairs, touched, hidden, width, dtype.weight_B, dtype.act_B, hot_copies=_hot(rows)
+    )
     moved_B = touched * 3.0 * hidden * width * dtype.weight_B
     features = _log2(tokens, local, top_k, hidden, width, routed / touched, moved_B, touched)
     names = ("tokens", "experts", "top_k", "hidden", "width", "rows", "moved", "touched")
     flops = 6.0 * routed * hidden * width
-    return Shaped(work, flops, moved_B, features, names, _group(experts, hidden, width))
+    models = _group(experts, hidden, rows.number("inter"))
+    return Shaped(work, flops, moved_B, features, names, models)
 
 
 _TOUCHES = {"add": 3.0, "act_fn": 3.0, "mlp_act": 3.0, "gelu": 2.0, "softmax": 2.0}

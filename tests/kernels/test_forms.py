@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.timing.kernels import FORMS, Chip
-from analyzer.timing.kernels.common import soft_max, waves
+from analyzer.timing.kernels.common import hot_factor, soft_max, waves
 from analyzer.timing.kernels.decode import DecodeParams, DecodeWork, decode_time
 from analyzer.timing.kernels.experts import ExpertParams, ExpertWork, experts_time, touched_experts
 from analyzer.timing.kernels.gemm import GemmParams, GemmWork, gemm_time
@@ -74,6 +74,45 @@ def test_hot_weights_only_help_where_they_fit_the_cache() -> None:
     assert gemm_time(large._replace(hot_copies=6.0), CHIP, params) == gemm_time(large, CHIP, params)
 
 
+def test_data_falls_out_of_the_cache_around_its_size() -> None:
+    """Six copies, read in turn: all kept up to 0.7 of the cache, none from 1.1 on."""
+    filled = np.array([0.1, 0.7, 0.9, 1.1, 1.5])
+    gain = hot_factor(filled * 50e6 / 6.0, 50e6, 6.0, 3.0)
+    assert gain == pytest.approx([3.0, 3.0, 2.0, 1.0, 1.0])
+    assert hot_factor(np.asarray(1e6), 50e6, 0.0, 3.0) == 1.0
+
+
+def test_the_power_limit_slows_kernels_that_last_and_no_others() -> None:
+    params = GemmParams(sustained_share=0.5, burst_s=1e-2)
+    cool = GemmParams(sustained_share=1.0, burst_s=1e-2)
+    short, lasting = GemmWork(1024.0, 4096.0, 4096.0), GemmWork(262144.0, 32768.0, 32768.0)
+    assert gemm_time(short, CHIP, params) == pytest.approx(gemm_time(short, CHIP, cool), rel=1e-3)
+    ratio = gemm_time(lasting, CHIP, params) / gemm_time(lasting, CHIP, cool)
+    assert ratio == pytest.approx(2.0, rel=1e-2)
+
+
+def test_kernels_for_vectors_stream_worse_by_the_share_of_missing_rows() -> None:
+    params = GemmParams(few_rows=0.5, few_fill=0.0, launch_s=0.0, sharpness=64.0)
+    plain = GemmParams(few_rows=0.0, few_fill=0.0, launch_s=0.0, sharpness=64.0)
+    for rows in (1.0, 4.0, 64.0):
+        work = GemmWork(rows, 16384.0, 16384.0)
+        ratio = gemm_time(work, CHIP, params) / gemm_time(work, CHIP, plain)
+        assert ratio == pytest.approx(1.0 + 0.5 / rows, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "kv_heads", "heads", "moved"),
+    [(4, 8, 32, True), (1, 8, 32, False), (4, 1, 8, False), (4, 8, 8, False)],
+)
+def test_queries_are_copied_only_where_they_do_not_lie_together(
+    sequences: float, kv_heads: float, heads: float, moved: bool
+) -> None:
+    work = DecodeWork(float(sequences), 1024.0, float(heads), float(kv_heads))
+    with_copy = decode_time(work, CHIP, DecodeParams(regroup_s=5e-6))
+    without = decode_time(work, CHIP, DecodeParams(regroup_s=0.0))
+    assert with_copy - without == pytest.approx(5e-6 if moved else 0.0, abs=1e-12)
+
+
 @given(batch=sizes.filter(lambda x: x <= 512), keys=sizes, heads=st.sampled_from([8.0, 32.0]))
 @settings(max_examples=40, deadline=None)
 def test_decode_is_never_faster_than_reading_the_cache(
@@ -122,6 +161,17 @@ def test_experts_stream_what_was_touched() -> None:
     assert many / few == pytest.approx(16.0, rel=0.02)
     assert touched_experts(1, 128, 8) == pytest.approx(8.0)
     assert touched_experts(10_000, 128, 8) == pytest.approx(128.0)
+
+
+def test_replayed_experts_are_read_from_the_cache_where_they_fit() -> None:
+    params = ExpertParams(hot_gain=4.0)
+    few, many = ExpertWork(2.0, 2.0, 2048.0, 768.0), ExpertWork(128.0, 128.0, 4096.0, 1536.0)
+    assert experts_time(few._replace(hot_copies=1.0), CHIP, params) < experts_time(
+        few, CHIP, params
+    )
+    assert experts_time(many._replace(hot_copies=1.0), CHIP, params) == experts_time(
+        many, CHIP, params
+    )
 
 
 def test_stream_is_bytes_over_bandwidth() -> None:

@@ -10,14 +10,22 @@ import pytest
 
 from analyzer.errors import DataError, InputError
 from analyzer.sources.operator_fit import read_operator_fits
-from analyzer.sources.operator_rows import NUMBERS, TEXT, OperatorRows, read_operator_rows
+from analyzer.sources.operator_rows import (
+    NUMBERS,
+    TEXT,
+    OperatorRows,
+    joined,
+    read_operator_rows,
+)
 from analyzer.sources.operator_work import shape_rows
 from analyzer.sources.physics import copies, gate
+from analyzer.sources.routed_rows import touched_of_rows
 from analyzer.timing.kernels import FORMS, Chip
 from analyzer.timing.kernels.gemm import GemmParams
 from analyzer.timing.residual import Residual, correct
 from calibration.operators import export, fit_class, fit_operators, geomean_error
 from calibration.operators_residual import fit_residual
+from calibration.operators_routing import NOT_AS_SAID, SPREAD, labelled_rows
 
 CHIP = Chip(peak_Fps=3e14, memory_Bps=2e12, units=108.0, l2_B=40e6)
 TRUTH = GemmParams(
@@ -163,3 +171,59 @@ def test_rows_are_read_strictly(tmp_path: Path) -> None:
 
 def test_geomean_error_is_symmetric() -> None:
     assert geomean_error(np.log([1.1, 1 / 1.1])) == pytest.approx(0.1)
+
+
+def expert_rows(tokens: list[float], experts: float, ep: float = 1.0) -> OperatorRows:
+    count = len(tokens)
+    columns = {"experts": experts, "topk": 8.0, "hidden": 4096.0, "inter": 1536.0, "ep": ep}
+    filled = {name: np.full(count, value) for name, value in columns.items()}
+    return rows_of("moe", "Made", {"num_tokens": np.asarray(tokens), **filled})
+
+
+def test_a_model_that_beats_memory_once_is_not_believed_at_all() -> None:
+    """Its routing touched fewer experts than was said, in its slower rows too."""
+    tokens = [1.0, 16.0, 256.0]
+    kept, fast, rank = (
+        expert_rows(tokens, 128.0),
+        expert_rows(tokens, 256.0),
+        expert_rows(tokens, 128.0, ep=8.0),
+    )
+    light_s = 16 * 8 * 3 * 4096 * 1536 * 2 / CHIP.memory_Bps
+    seconds = [np.array([1e-3, 1.2 * light_s, 1.0]), np.array([1e-3, 0.7 * light_s, 1.0])]
+    rows = joined(
+        [
+            replace(kept, seconds=seconds[0]),
+            replace(fast, seconds=seconds[1]),
+            replace(rank, seconds=np.full(3, 1.0)),
+        ]
+    )
+    believed, refused = labelled_rows(rows, CHIP)
+    assert believed.numbers["experts"].tolist() == [128.0] * 3
+    assert believed.numbers["ep"].tolist() == [1.0] * 3
+    assert refused == {SPREAD: 3, NOT_AS_SAID: 3}
+
+
+def test_other_operators_have_no_routing_to_doubt() -> None:
+    rows = gemm_rows()
+    assert labelled_rows(rows, CHIP) == (rows, {})
+
+
+def test_balanced_routing_touches_all_a_power_law_fewer() -> None:
+    names = np.array(["balanced", "power_law_1.2", "power_law_1.2", "power_law_1.2", ""])
+    tokens = np.array([16.0, 16.0, 1.0, 4096.0, 2.0])
+    touched = touched_of_rows(names, tokens, np.full(5, 128.0), np.full(5, 8.0))
+    assert touched[[0, 2, 3, 4]].tolist() == [128.0, 8.0, 128.0, 16.0]
+    assert 8.0 < touched[1] < 128.0
+
+
+def test_the_power_law_touches_what_drawing_from_it_touches() -> None:
+    """Shares drawn at random from the bounded Pareto distribution, rounded, counted."""
+    random, low, high, power = np.random.default_rng(0), 1.0, 0.8 * 64.0, -0.2
+    at = random.random((400, 128))
+    drawn = (low**power + at * (high**power - low**power)) ** (1.0 / power)
+    counts = np.round(drawn / drawn.sum(axis=1, keepdims=True) * 512.0)
+    mean = np.count_nonzero(counts, axis=1).mean()
+    told = touched_of_rows(
+        np.array(["power_law_1.2"]), np.array([64.0]), np.array([128.0]), np.array([8.0])
+    )
+    assert told[0] == pytest.approx(mean, rel=0.02)

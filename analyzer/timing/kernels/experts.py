@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from analyzer.timing.kernels.common import Array, Chip, cost, share, sharpness, size
+from analyzer.timing.kernels.common import Array, Chip, cost, hot, share, sharpness, size
 from analyzer.timing.kernels.gemm import GemmParams, GemmWork, body_time
 from analyzer.timing.rates import Parameter
 
@@ -27,6 +27,7 @@ PARAMETERS: dict[str, Parameter] = {
         size("fill_need", "tiles/processor", 0.3, 8.0, "tiles that keep memory busy"),
         Parameter("tail_blend", "share", 1.0, 0.5, 0.0, 1.0, "how well a last wave is shared out"),
         share("vector_eff", 0.5, "dealing out, activation and summing of tokens"),
+        hot(),
     )
 }
 
@@ -43,6 +44,7 @@ class ExpertParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fill_need: Any = 0.3
     tail_blend: Any = 0.5
     vector_eff: Any = 0.5
+    hot_gain: Any = 1.5
 
     @classmethod
     def ideal(cls) -> ExpertParams:
@@ -61,6 +63,8 @@ class ExpertWork(NamedTuple):
     weight_B: Any = 2.0
     act_B: Any = 2.0
     gated: Any = 1.0
+    hot_copies: Any = 0.0
+    """1 where a benchmark replays one layer, whose touched experts may stay cached; 0: cold."""
 
 
 def experts_time(work: ExpertWork, chip: Chip, params: ExpertParams) -> Array:
@@ -73,8 +77,15 @@ def experts_time(work: ExpertWork, chip: Chip, params: ExpertParams) -> Array:
         "groups": work.touched,
         "ragged": True,
     }
-    up = GemmWork(mean_rows, np.asarray(work.width) * matrices, work.hidden, **shared)
-    down = GemmWork(mean_rows, work.hidden, work.width, **shared)
+    copies = np.asarray(work.hot_copies, dtype=float) * (matrices + 1.0)  # of one matrix
+    up = GemmWork(
+        mean_rows,
+        np.asarray(work.width) * matrices,
+        work.hidden,
+        hot_copies=copies / matrices,
+        **shared,
+    )
+    down = GemmWork(mean_rows, work.hidden, work.width, hot_copies=copies, **shared)
     grouped = _grouped(params)
     multiplied_s = body_time(up, chip, grouped, (1,)) + body_time(down, chip, grouped, (1,))
     dealt_B = np.asarray(work.rows) * (4.0 * np.asarray(work.hidden) + 6.0 * np.asarray(work.width))
@@ -92,8 +103,11 @@ def _grouped(params: ExpertParams) -> GemmParams:
         sharpness=params.sharpness,
         fill_need=params.fill_need,
         tail_blend=params.tail_blend,
-        hot_gain=1.0,
+        hot_gain=params.hot_gain,
         split_cost=0.0,
+        sustained_share=1.0,
+        few_rows=0.0,
+        few_fill=0.0,
     )
 
 
