@@ -57,8 +57,13 @@ class OperatorFit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def kernel_params(self) -> Any:
-        """The parameters as the form's own struct."""
-        return FORMS[self.form].params(**self.params)
+        """The parameters as the form's own struct; those that came after the fit are without
+        effect."""
+        form = FORMS[self.form]
+        later = {
+            name: entry.ideal for name, entry in form.parameters.items() if name not in self.params
+        }
+        return form.params(**later, **self.params)
 
 
 CATALOG = Path(__file__).parents[1] / "catalog" / "operators.json"

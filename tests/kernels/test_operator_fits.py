@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from analyzer.errors import DataError, InputError
 from analyzer.sources.operator_fit import read_operator_fits
@@ -227,3 +228,14 @@ def test_the_power_law_touches_what_drawing_from_it_touches() -> None:
         np.array(["power_law_1.2"]), np.array([64.0]), np.array([128.0]), np.array([8.0])
     )
     assert told[0] == pytest.approx(mean, rel=0.02)
+
+
+def test_a_fit_made_before_a_parameter_existed_says_what_it_said_then() -> None:
+    fit = fit_class(gemm_rows(), CHIP, residual=False)
+    told = {
+        name: value for name, value in fit.params.items() if name not in ("few_rows", "burst_s")
+    }
+    older = structs.replace(fit, params=told)
+    assert older.kernel_params.few_rows == 0.0
+    assert older.kernel_params.burst_s == 1.0
+    assert older.kernel_params.launch_s == fit.params["launch_s"]
