@@ -38,7 +38,16 @@ STREAMED = frozenset({"mem_eff", "mem_eff_8", "mem_eff_4", "kv_eff"})
 MULTIPLIED = frozenset({"gemm_eff_16", "gemm_eff_8", "gemm_eff_4", "attention_eff"})
 """Rates with a trend over arithmetic per watt: what cannot be fed with power is not reached."""
 ISSUED = frozenset(
-    {"host_launch_s", "prefill_launch_s", "step_s", "sequence_s", "prefill_s", "launch_s", "cold_s"}
+    {
+        "host_launch_s",
+        "prefill_launch_s",
+        "step_s",
+        "sequence_s",
+        "prefill_s",
+        "token_s",
+        "launch_s",
+        "cold_s",
+    }
 )
 """Rates that are the host's as much as the engine's."""
 PROCESSORS = frozenset({"linear_s"})

@@ -18,6 +18,7 @@ from analyzer.counting.alike import of_stages
 from analyzer.counting.context import Layout, Segment, Step
 from analyzer.model import Model
 from analyzer.plan import Plan, Speculation, layout, stages
+from analyzer.releases import asynchronous
 from analyzer.workload import Workload
 
 Array = NDArray[np.float64]
@@ -54,6 +55,8 @@ class CountedStep(NamedTuple):
     """Micro-batches like the tables that hide each other's communication."""
     per_token: bool = False
     """True where the pipeline stays full (decoding), False where it fills and drains (prefill)."""
+    hidden: Any = 0.0
+    """1 where the host prepares a step while the device runs the one before."""
 
 
 class Laid(NamedTuple):
@@ -215,7 +218,13 @@ def _step(
         laid.plan.pp - 1.0,
         overlap=overlap,
         per_token=per_token,
+        hidden=float(plans_ahead(laid.plan)),
     )
+
+
+def plans_ahead(plan: Plan) -> bool:
+    """Whether the host prepares a step while the device runs the one before."""
+    return asynchronous(plan.engine) if plan.asynchronous is None else plan.asynchronous
 
 
 def _pieces(plan: Plan, batch: Any) -> Any:

@@ -102,6 +102,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Which software runs it; decides whose calibration applies. Empty: the best calibrated."""
     holding: str = ""
     """Which of its releases, as far as they differ in what they hold (see holdings.py)."""
+    asynchronous: bool | None = None
+    """The host plans a step while the device runs the one before; None: as the engine's newest
+    release does (see releases.py)."""
     fused: bool = True
     """False for engines that run norms and activations as single kernels (eager)."""
     flash: bool = True

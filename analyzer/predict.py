@@ -164,7 +164,7 @@ def _closed_loop(asked: _Asked, running: Any) -> _Timed:
     later = asked.decode(running)
     work_s = (together.total_s - asked.rates.prefill_s) / crowd
     latency = closed_loop(
-        Busy(first.total_s, work_s, later.total_s),
+        Busy(first.total_s + asked.rates.token_s * load.input_tokens, work_s, later.total_s),
         load.output_tokens,
         load.batch / replicas,
         running / replicas,

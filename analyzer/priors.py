@@ -85,6 +85,7 @@ GENERIC: dict[str, Prior] = {
         prior("step_s", 2e-3, 1.5),
         prior("sequence_s", 3e-5, 1.5),
         prior("prefill_s", 5e-3, 1.5),
+        prior("token_s", 2e-6, 1.0),
         prior("stream_overlap", 0.8, 0.15),
         prior("cold_s", 0.03, 1.0),
         prior("burst", 0.05, 0.1),

@@ -24,6 +24,7 @@ from analyzer.quirks import poll_steps, prompt_chunk, server_options
 from analyzer.records import Scenario
 from analyzer.records_arrival import Arrival
 from analyzer.records_engine import engine_class, release
+from analyzer.releases import asynchronous
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
 from analyzer.workload import Workload
@@ -54,7 +55,8 @@ def question(scenario: Scenario, date: str = "") -> Question:
     plan = _plan(scenario, model, system, kind)
     version = release(scenario.engine, scenario.engine_version)
     held = holding_name(kind.name, version, date, scenario.variant)
-    plan = msgspec.structs.replace(plan, holding=held) if held else plan
+    ahead = asynchronous(kind.name, version, date)
+    plan = msgspec.structs.replace(plan, holding=held or plan.holding, asynchronous=ahead)
     workload = Workload(
         batch=_count(scenario, "concurrency", 1.0),
         input_tokens=_count(scenario, "input_tokens"),

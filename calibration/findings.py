@@ -62,6 +62,7 @@ SUPPLIES: dict[str, str] = {
     "step_s": "TPOT at batch 1 of a small model (below 2 billion parameters)",
     "sequence_s": "TPOT of a small model at batches from 64 to 512",
     "prefill_s": "TTFT of prompts of a few tokens",
+    "token_s": "TTFT and TPOT under a closed loop with short and with long prompts",
     "burst": "TTFT under a closed loop at several concurrencies",
     "interference": "TPOT under a closed loop with long prompts and short outputs",
     "collective_s": "TPOT at batch 1 with tp = 2 beside tp = 1",

@@ -78,6 +78,7 @@ class Bundle(NamedTuple):
     """1 where nothing was warmed up."""
     positions: NDArray[np.intp]
     """Where each case stands in the problem."""
+    input_tokens: Array
 
 
 class Problem(NamedTuple):
@@ -144,7 +145,8 @@ def _busy(bundle: Bundle, machine: Machine, rates: Rates, decode_s: Array) -> Bu
     prompts = issuing(rates)
     first = time_prefill(bundle.prefill, machine, prompts)
     crowd = time_phase(bundle.crowd, machine, prompts)
-    return Busy(first.total_s, crowd.total_s / bundle.crowd_size, decode_s)
+    alone_s = first.total_s + rates.token_s * bundle.input_tokens
+    return Busy(alone_s, crowd.total_s / bundle.crowd_size, decode_s)
 
 
 def least_round_s(problem: Problem, rates: Rates) -> Array:
@@ -204,6 +206,7 @@ def _bundle(cases: Sequence[Case], indices: list[int]) -> Bundle:
         chosen[0].looped,
         np.array([float(case.cold) for case in chosen]),
         np.array(order, dtype=np.intp),
+        np.array([case.workload.input_tokens for case in chosen], dtype=np.float64),
     )
 
 

@@ -58,7 +58,7 @@ def relevant(problem: Problem) -> list[str]:
     if any(np.any(step.saved) for bundle in problem.bundles for step in bundle.prefill):
         met.add("stream_overlap")
     if any(bundle.looped for bundle in problem.bundles):
-        met |= {"burst", "interference", "prefill_launch_s"}
+        met |= {"burst", "interference", "prefill_launch_s", "token_s"}
     if problem.machine.matrix_vector:
         met.add("linear_s")
     if problem.machine.matrix_vector and met >= {"gemm_eff_32", "gemm_eff_16"}:

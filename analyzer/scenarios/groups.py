@@ -97,7 +97,12 @@ def resolve(scenario: Scenario, source: str, date: str, choose: Choose = calibra
 def _under(name: str, plan: Plan, stated: Scenario, model: Model) -> Plan:
     """The plan as another generation of the engine runs it."""
     bare = msgspec.structs.replace(
-        plan, engine=name, kv=stated.kv_precision, chunk_tokens=None, micro_batches=None
+        plan,
+        engine=name,
+        kv=stated.kv_precision,
+        chunk_tokens=None,
+        micro_batches=None,
+        asynchronous=None,
     )
     return settle(bare, model, uncalibrated())
 

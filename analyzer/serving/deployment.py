@@ -18,6 +18,7 @@ from analyzer.errors import ConfigError
 from analyzer.model import Model
 from analyzer.phases import Laid, lay
 from analyzer.plan import Offload, Plan
+from analyzer.releases import asynchronous
 from analyzer.serving.habits import Habits, habits, version_of
 from analyzer.serving.options import EngineOptions, Host, Speculation
 from analyzer.serving.steps import kv_blocks, slowest_share, step_timer
@@ -83,6 +84,7 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
     longest = limits.max_model_tokens or int(laid.model.max_context or LONGEST)
     version = version_of(limits.engine_version)
     usual = habits(settled.engine, version, system.device, longest)
+    laid = _paced(laid, limits, usual)
     engine = _engine(laid, system, limits, usual, assumed)
     on = machine(system)
     timer = step_timer(laid, on, basis.rates, engine, usual.graph_tokens)
@@ -96,6 +98,14 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
     if engines > 1:
         assumed.append(f"requests dealt out {router} among {engines} ranks, as the engine does")
     return Deployment(laid, engine, timer, engines, _kv_token_B(laid), router, tuple(assumed))
+
+
+def _paced(laid: Laid, limits: Limits, usual: Habits) -> Laid:
+    """With the host's work hidden or not, where rates of the engine know the difference."""
+    if not asynchronous(laid.plan.engine):
+        return laid
+    ahead = usual.asynchronous if limits.asynchronous is None else limits.asynchronous
+    return lay(laid.model, msgspec.structs.replace(laid.plan, asynchronous=ahead))
 
 
 def _host(limits: Limits, basis: Basis, usual: bool, assumed: list[str]) -> Host:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from analyzer.engines import engine as engine_class
 from analyzer.errors import ConfigError
+from analyzer.releases import ASYNCHRONOUS
 from analyzer.system import Device
 from analyzer.units import GIB
 
@@ -43,7 +44,6 @@ class Habits(NamedTuple):
     """Steps with prompts of no more tokens are replayed like those without."""
 
 
-ASYNC_SINCE: Version = (0, 14)
 WHOLE_PROMPTS_SINCE: Version = (0, 19)
 LARGEST_SINCE: Version = (0, 20)
 GRAPH_TOKENS = 512
@@ -81,7 +81,7 @@ def _vllm_v1(version: Version, device: Device) -> Habits:
     return Habits(
         tokens,
         sequences,
-        asynchronous=version >= ASYNC_SINCE,
+        asynchronous=version >= ASYNCHRONOUS["vllm-v1"].release,
         router="least_loaded",
         graph_tokens=GRAPH_TOKENS,
         reserve_whole_prompt=version >= WHOLE_PROMPTS_SINCE,

@@ -18,7 +18,7 @@ from analyzer.counting.cache import cache_B
 from analyzer.counting.context import Segment, Step
 from analyzer.engines import engine as engine_class
 from analyzer.errors import CapacityError
-from analyzer.phases import Laid
+from analyzer.phases import Laid, plans_ahead
 from analyzer.plan import stages
 from analyzer.pools import cache_room
 from analyzer.serving.options import EngineOptions
@@ -105,7 +105,10 @@ class ExactSteps:
         issued = np.where(prompts & (tokens > self._graph_tokens), *self._floors_s())
         sequences = steps.decode_batch + prompts
         host_s = self._rates.step_s + self._rates.sequence_s * sequences
-        return np.asarray(np.maximum(self.device_s(steps), issued) + host_s)
+        device_s = self.device_s(steps)
+        if plans_ahead(self._laid.plan):
+            return np.asarray(np.maximum(device_s, issued + host_s))
+        return np.asarray(np.maximum(device_s, issued) + host_s)
 
     def device_s(self, steps: StepArrays) -> Floats:
         """The same without the host: what the devices and their links take."""
@@ -130,6 +133,7 @@ class ExactSteps:
             floor_s=usual_s,
             prompt_floor_s=prompt_s,
             graph_tokens=self._graph_tokens,
+            hidden=plans_ahead(self._laid.plan),
         )
 
     def stage_shares(self, steps: StepArrays) -> list[float]:

@@ -101,6 +101,8 @@ class Around(NamedTuple):
     prompt_floor_s: float = 0.0
     """The same of a step with prompts and more than `graph_tokens` tokens."""
     graph_tokens: int = 0
+    hidden: bool = False
+    """The host works on the next step meanwhile; the longer of the two is the step."""
 
 
 NO_HOST = Around()
@@ -166,9 +168,10 @@ class TableTimer:
                 floor_s = around.prompt_floor_s
         if batch:
             seconds += self._decoding.at(batch, load.decode_context / batch)
-        if seconds < floor_s:
-            seconds = floor_s
-        return seconds + around.step_s + around.sequence_s * sequences
+        host_s = around.step_s + around.sequence_s * sequences
+        if around.hidden:
+            return max(seconds, floor_s + host_s)
+        return max(seconds, floor_s) + host_s
 
     def decode_times_s(self, load: StepLoad, contexts: Floats) -> Floats:
         """Seconds of decoding steps that differ in their context."""
@@ -176,6 +179,8 @@ class TableTimer:
         base = self._base.at(load.decode_tokens + load.padding_tokens)
         device_s = base + self._decoding.along(batch, contexts / batch)
         host_s = around.step_s + around.sequence_s * batch
+        if around.hidden:
+            return np.asarray(np.maximum(device_s, around.floor_s + host_s))
         return np.asarray(np.maximum(device_s, around.floor_s) + host_s)
 
 

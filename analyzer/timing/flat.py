@@ -114,6 +114,7 @@ def merge(steps: Sequence[CountedStep], widths: Sequence[int]) -> CountedStep:
         hops=joined("hops"),
         saved=joined("saved"),
         unfed=joined("unfed"),
+        hidden=joined("hidden"),
     )
 
 

@@ -83,7 +83,9 @@ def _time_counted(step: CountedStep, machine: Machine, rates: Rates) -> Phase:
         ends = index == last
         key = (id(table), ends)  # like stages share one table
         if key not in known:
-            known[key] = time_step(table, machine, rates, step.sequences, ends, step.overlap)
+            known[key] = time_step(
+                table, machine, rates, step.sequences, ends, step.overlap, step.hidden
+            )
         timed.append(known[key])
     lone = not last and np.ndim(step.hops) == 0 and step.hops == 0.0
     through = _alone(timed[0]) if lone else _pipeline(step, timed, machine)

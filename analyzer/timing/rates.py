@@ -167,6 +167,12 @@ PARAMETERS: dict[str, Parameter] = {
         _cost("step_s", "s", 1.0, "fixed cost of a step: scheduling, sampling, host"),
         _cost("sequence_s", "s", 0.05, "cost of a step per sequence in it"),
         _cost("prefill_s", "s", 5.0, "cost of a request batch before its first token"),
+        _cost(
+            "token_s",
+            "s",
+            1e-3,
+            "the same under a load, per prompt token: text is cut into tokens before it can queue",
+        ),
         Parameter(
             "stream_overlap",
             "share",
@@ -246,6 +252,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     step_s: Any = 0.0
     sequence_s: Any = 0.0
     prefill_s: Any = 0.0
+    token_s: Any = 0.0
     stream_overlap: Any = 0.8
     cold_s: Any = 0.0
     burst: Any = 0.0

@@ -82,12 +82,14 @@ def time_step(
     sequences: Any = 1.0,
     with_host: bool = True,
     overlap: Any = 1.0,
+    hidden: Any = 0.0,
 ) -> StepTime:
     """Time one step: the device's operators, or the host that issues them if that is slower.
 
     `with_host` adds what the host does once a step (scheduling, sampling); a pipeline's stages
     share one host, so only its last stage pays. `overlap` micro-batches like the table run one
-    beside the other: while one communicates, the others compute.
+    beside the other: while one communicates, the others compute. Where `hidden` is 1, the host
+    works on the next step while the device runs this one, and the longer of the two is the step.
     """
     parts: tuple[Table, ...] = getattr(table, "blocks", ()) or (table,)
     ops = tuple(time_ops(part, machine, rates) for part in parts)
@@ -102,7 +104,9 @@ def time_step(
         issue_s = issue_s * overlap
     waited_s = np.maximum(issue_s - device_s, 0.0)
     if with_host:
-        waited_s = waited_s + rates.step_s + rates.sequence_s * np.asarray(sequences)
+        host_s = rates.step_s + rates.sequence_s * np.asarray(sequences)
+        idle_s = np.maximum(device_s - issue_s, 0.0)
+        waited_s = waited_s + np.maximum(host_s - hidden * idle_s, 0.0)
     return StepTime(device_s + waited_s, device_s, network_s, waited_s, ops)
 
 

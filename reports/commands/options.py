@@ -19,6 +19,7 @@ from analyzer.model import Model
 from analyzer.models_catalog import load as load_model
 from analyzer.plan import LoRA, Offload, Plan, Speculation
 from analyzer.records_engine import EXACT, engine_class, release
+from analyzer.releases import asynchronous
 from analyzer.system import System
 from analyzer.systems_catalog import load_system
 
@@ -162,15 +163,15 @@ def engine_of(options: Namespace) -> str:
 def plan_of(options: Namespace, model: Model) -> Plan:
     """The plan that the options describe."""
     kind = engine(engine_of(options))
+    version = release(options.engine or "")
     stored = formats(model, kind, options.weights, options.kv, options.activations)
     for name in ("tp", "pp", "dp", "ep", "attention_dp"):
         if getattr(options, name) < 1:
             raise ConfigError(f"{name} must be at least 1, not {getattr(options, name)}")
     return msgspec.structs.replace(
         stored,
-        holding=holding_name(
-            kind.name, release(options.engine or ""), variant=options.engine or ""
-        ),
+        holding=holding_name(kind.name, version, variant=options.engine or ""),
+        asynchronous=asynchronous(kind.name, version) if version else None,
         tp=options.tp,
         pp=options.pp,
         dp=options.dp,
