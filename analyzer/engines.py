@@ -196,13 +196,17 @@ ENGINES: dict[str, EngineClass] = {
 
 
 _RARE_LOOKS = {"step_tokens": 16_384.0, "polls": ((0.0, 10.0), (16.0, 30.0))}
+_LARGE_CHUNKS = {"step_tokens": 131_072.0, "polls": ((0.0, 4.0),)}
 RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("sglang", "blackwell"): _RARE_LOOKS,
     ("sglang", "blackwell-ultra"): _RARE_LOOKS,
+    ("sglang", "cdna3"): _LARGE_CHUNKS,
+    ("sglang", "cdna4"): _LARGE_CHUNKS,
 }
 """How an engine's family is started on an architecture, where recipes agree on it and differ from
-what the engine does unless told otherwise. SGLang's for these, and InferenceMAX's scripts made from
-them, set `--scheduler-recv-interval`; chunks are SGLang's own choice for so large a memory."""
+what the engine does unless told otherwise. SGLang's for Blackwell, and InferenceMAX's scripts made
+from them, set `--scheduler-recv-interval`; chunks are SGLang's own choice for so large a memory.
+AMD's for CDNA 3 and 4 set `--num-continuous-decode-steps 4` and chunks of 131,072 tokens."""
 
 
 def engine(name: str) -> EngineClass:

@@ -40,8 +40,16 @@ def test_sglang_looks_rarely_where_recipes_say_so(name: str) -> None:
     assert polled(kind, Plan(poll_steps=5), requests) == 5
 
 
+@pytest.mark.parametrize("name", ["MI300X", "MI355X"])
+def test_amds_recipes_decode_four_steps_on_end(name: str) -> None:
+    kind = engine_on("sglang", load_system(name).device)
+    assert polled(kind, Plan(), np.array([1.0, 512.0])).tolist() == [4, 4]
+    assert kind.step_tokens == 131_072
+
+
 @pytest.mark.parametrize(
-    ("engine", "name"), [("sglang", "H200-SXM"), ("sglang", "MI300X"), ("vllm-v1", BLACKWELL[0])]
+    ("engine", "name"),
+    [("sglang", "H200-SXM"), ("sglang", "MI250"), ("vllm-v1", BLACKWELL[0]), ("vllm-v1", "MI300X")],
 )
 def test_others_look_every_step(engine: str, name: str) -> None:
     assert polled(engine_on(engine, load_system(name).device), Plan(), 64.0) == 1
