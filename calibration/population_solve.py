@@ -39,6 +39,7 @@ class Told(NamedTuple):
     slope: Array
     """Gradient of half their loss."""
     cost: float
+    jacobian: Array
 
 
 class Solved(NamedTuple):
@@ -110,7 +111,10 @@ class _Search(NamedTuple):
             jacobian[:, index] = (part.residuals(moved) - missed) / step
         heard = 1.0 / np.sqrt(1.0 + missed**2)
         return Told(
-            jacobian.T @ (jacobian * heard[:, None]), jacobian.T @ (missed * heard), _loss(missed)
+            jacobian.T @ (jacobian * heard[:, None]),
+            jacobian.T @ (missed * heard),
+            _loss(missed),
+            jacobian,
         )
 
     def curvature(self, told: Sequence[Told]) -> Array:

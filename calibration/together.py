@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.engines import engine
 from analyzer.kinship import Kin, Traits, shared, traits
+from analyzer.model import Model
 from analyzer.timing.rates import Rates
 from calibration.collect import Group, Key
 from calibration.fit import Fit, Residuals
@@ -71,9 +74,16 @@ def fit_together(
     believed = _population(groups, members, known)
     begin = believed.centre if start is None else _begin(members, believed.centre, start)
     parts = [Part(one.residuals, one.place) for one in members]
-    solved = minimise(
-        parts, believed.centre, believed.precision, (believed.low, believed.high), begin, effort
-    )
+
+    def solve(believed: Population, begin: Array) -> Solved:
+        ends = (believed.low, believed.high)
+        return minimise(parts, believed.centre, believed.precision, ends, begin, effort)
+
+    solved = solve(believed, begin)
+    nearer = _doubted(groups, members, believed, solved)
+    if nearer is not None:
+        believed = nearer
+        solved = solve(believed, solved.point)
     return {one.key: _fit(at, one, believed, solved) for at, one in enumerate(members)}
 
 
@@ -120,6 +130,51 @@ def _believed(name: str, kinds: Sequence[Traits], known: Kin) -> tuple[Array, Ar
     shrink = np.minimum(1.0, 1.0 / np.sqrt(np.diag(covariance)))
     covariance = covariance * shrink[:, None] * shrink[None, :]
     return generic.centre + generic.width * centre, covariance * generic.width**2
+
+
+ALONE, NEAR = 0.95, 1.0
+"""Share of what the rows of an engine say of a rate that one architecture says; how far it may then
+lie from its centre, in widths of the generic prior."""
+
+
+def _doubted(
+    groups: Mapping[Key, Group], members: Sequence[Member], believed: Population, solved: Solved
+) -> Population | None:
+    """Bounds nearer to the centre for rates that one architecture alone tells; None where all are
+    within them."""
+    told = _told_by(groups, members, solved)
+    low, high = believed.low.copy(), believed.high.copy()
+    for one in members:
+        for place, entry in enumerate(one.priors, one.place.start):
+            by = told.get((engine(one.key[1]).family, entry.name), {})
+            if by and max(by.values()) > ALONE * sum(by.values()):
+                centre = np.clip(believed.centre[place], low[place], high[place])
+                low[place] = max(low[place], centre - NEAR * entry.width)
+                high[place] = min(high[place], centre + NEAR * entry.width)
+    inside = (solved.point >= low - MARGIN) & (solved.point <= high + MARGIN)
+    return None if inside.all() else believed._replace(low=low, high=high)
+
+
+def _told_by(
+    groups: Mapping[Key, Group], members: Sequence[Member], solved: Solved
+) -> dict[tuple[str, str], dict[Model, float]]:
+    """How much each architecture says of each rate of an engine family."""
+    told: dict[tuple[str, str], dict[Model, float]] = {}
+    for one, here in zip(members, solved.told, strict=True):
+        family = engine(one.key[1]).family
+        kinds = _architectures(groups[one.key], one.residuals.used)
+        for kind in set(kinds):
+            says = (here.jacobian[[other == kind for other in kinds]] ** 2).sum(axis=0)
+            for entry, much in zip(one.priors, says, strict=True):
+                by = told.setdefault((family, entry.name), {})
+                by[kind] = by.get(kind, 0.0) + float(much)
+    return told
+
+
+def _architectures(group: Group, used: NDArray[np.bool_]) -> list[Model]:
+    """The architecture, whatever its name, of each entry that was fitted."""
+    rows = [msgspec.structs.replace(case.model, name="") for case in group.problem.cases]
+    return [rows[row] for row in np.nonzero(used)[0]]
 
 
 def _begin(members: Sequence[Member], centre: Array, start: Mapping[Key, Fit]) -> Array:

@@ -9,6 +9,7 @@ from calibration_synthetic import TRUTH, measured, scenarios
 from scipy.optimize import minimize
 
 from analyzer.kinship import kin
+from analyzer.priors import GENERIC
 from analyzer.records_arrival import Arrival
 from analyzer.systems_catalog import load_system
 from analyzer.timing.rates import Rates
@@ -105,3 +106,20 @@ def test_the_solver_finds_what_a_search_without_derivatives_finds() -> None:
     sought = minimize(cost, centre, method="Nelder-Mead", bounds=ends, options={"maxiter": 4000})
     assert found.cost == pytest.approx(sought.fun, rel=1e-3)
     assert found.point == pytest.approx(sought.x, abs=0.02)
+
+
+def test_what_one_architecture_alone_says_of_an_engine_is_believed_up_to_a_width() -> None:
+    """Bandwidth at 0.12 of the peak, seven widths off: said by one architecture, and by two."""
+    slow = TRUTH.with_values(mem_eff=0.12, burst=0.05, interference=1.0)
+
+    def farthest(*models: str) -> float:
+        groups = keyed(served(HERE, models, slow), served(THERE, models, slow, seed=2))
+        found = fit_together(groups, NOBODY, effort=PLENTY)
+        return max(
+            abs(float(x) - GENERIC[entry.name].centre) / GENERIC[entry.name].width
+            for fitted in found.values()
+            for entry, x in zip(fitted.priors, fitted.point, strict=True)
+        )
+
+    assert 0.99 < farthest("llama-3-8b") < 1.01
+    assert farthest("llama-3-8b", "llama-2-7b") > 1.2
