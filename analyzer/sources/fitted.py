@@ -103,4 +103,9 @@ def build(context: Context) -> Source:
             f"residual: no operator fits for {context.system.name}; "
             f"export some with calibration.operators, or use another source"
         )
-    return Fitted(context.system, tuple(mine))
+    return Fitted(context.system, tuple(sorted(mine, key=_rank)))
+
+
+def _rank(fit: OperatorFit) -> tuple[bool, float]:
+    """Evenly routed experts before skewed ones, then the form that holds best on unseen shapes."""
+    return fit.routing not in ("", "balanced"), fit.held_out_form
