@@ -18,7 +18,7 @@ from analyzer.peaks import Peaks, peaks
 from analyzer.phases import lay
 from analyzer.plan import Plan, layout
 from analyzer.predict import Prediction, predict
-from analyzer.resolve import activation_format, cache_format
+from analyzer.resolve import activation_format, cache_format, compute_format
 from analyzer.steady import polled
 from analyzer.system import System
 from analyzer.workload import Workload
@@ -88,7 +88,7 @@ def answer(
     arrival: str = "static",
 ) -> Answer:
     """Predict, and say how far to trust it."""
-    settled = settle(plan, model, basis)
+    settled = settle(plan, model, basis, system)
     check_arithmetic(settled, model, system)
     found = predict(model, system, settled, workload, basis.rates, arrival, on=basis.on(system))
     said = [
@@ -102,7 +102,7 @@ def answer(
     return Answer(model, system, settled, workload, arrival, basis, found, tuple(said))
 
 
-def settle(plan: Plan, model: Model, basis: Basis) -> Plan:
+def settle(plan: Plan, model: Model, basis: Basis, system: System | None = None) -> Plan:
     """The plan with what it leaves open decided: the engine's habits, the formats."""
     name = _engine(plan, basis)
     kind = engine(name)
@@ -112,6 +112,7 @@ def settle(plan: Plan, model: Model, basis: Basis) -> Plan:
         engine=name,
         weights=weights,
         kv=cache_format(plan.kv, weights, kind),
+        compute=compute_format(plan.compute, weights, system) if system else plan.compute,
         micro_batches=plan.micro_batches if kind.pipelined else 1,
         chunk_tokens=kind.chunk_tokens if plan.chunk_tokens is None else plan.chunk_tokens,
         fused=kind.fused,

@@ -45,7 +45,7 @@ def replica(
     """What one replica does to requests of the lengths of `load`, up to `most` at once."""
     copies = laid.plan.dp
     fresh = load.input_tokens - load.cached_tokens
-    kind = told(kind, laid.plan.step_tokens)
+    kind = told(kind, laid.plan)
     crowd = crowd_of(fresh, kind)
     prompts = issuing(rates)
     first = time_prefill(count_prefill(laid, _of(load, copies * 1.0)), on, prompts)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 if TYPE_CHECKING:
+    from analyzer.plan import Plan
     from analyzer.system import Device
 
 
@@ -229,9 +230,11 @@ def engine_on(name: str, device: Device) -> EngineClass:
     )
 
 
-def told(kind: EngineClass, step_tokens: int | None) -> EngineClass:
-    """The class as its server was told to run; None: not told."""
-    return msgspec.structs.replace(kind, step_tokens=float(step_tokens)) if step_tokens else kind
+def told(kind: EngineClass, plan: Plan) -> EngineClass:
+    """The class as the plan tells its server to run."""
+    limits = {"step_tokens": plan.step_tokens, "max_sequences": plan.places}
+    stated = {name: float(value) for name, value in limits.items() if value}
+    return msgspec.structs.replace(kind, **stated) if stated else kind
 
 
 def generations(name: str) -> list[str]:

@@ -35,7 +35,9 @@ ANY, ENGINE, FAMILY, MAKER, CHARACTER, HOST, DEVICE, OWN, TREND = (
 of them moves the error of systems left out by less than two points: the data ask for no more."""
 STREAMED = frozenset({"mem_eff", "mem_eff_8", "mem_eff_4", "kv_eff"})
 """Rates with a trend over bytes per processor and clock."""
-MULTIPLIED = frozenset({"gemm_eff_16", "gemm_eff_8", "gemm_eff_4", "attention_eff"})
+MULTIPLIED = frozenset(
+    {"gemm_eff_16", "gemm_eff_8", "gemm_eff_4", "gemm_eff_block", "attention_eff"}
+)
 """Rates with a trend over arithmetic per watt: what cannot be fed with power is not reached."""
 ISSUED = frozenset(
     {

@@ -33,7 +33,7 @@ KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
 COLLECTIVES = ("none", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 COLLECTIVE_INDEX = {name: index for index, name in enumerate(COLLECTIVES)}
 
-COMPUTE = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
+COMPUTE = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4", "fp8-block")
 COMPUTE_INDEX = {name: float(index) for index, name in enumerate(COMPUTE)}
 
 

@@ -116,6 +116,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     started on the device."""
     step_tokens: int | None = None
     """Prompt tokens that a server's step takes while requests wait; None: the engine's default."""
+    places: int | None = None
+    """Sequences that a server runs at once at most; None: the engine's default."""
     batch_wait: int = 0
     """Steps that a server holds a prompt back so that others come and are read together with it:
     no longer than until each group of attention data parallelism has one, if there are several."""

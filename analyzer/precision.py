@@ -50,7 +50,7 @@ def _format(
     )
 
 
-NARROW = frozenset({"fp8", "int8", "fp6", "fp4", "int4"})
+NARROW = frozenset({"fp8", "fp8-block", "int8", "fp6", "fp4", "int4"})
 """Arithmetic in fewer than 16 bits, which activations are narrowed for."""
 
 
@@ -91,7 +91,7 @@ FORMATS: dict[str, Format] = {
         _format("bf16", 16, 0, "bf16", whole=True),
         _format("fp16", 16, 0, "fp16", whole=True),
         _format("fp8", 8, 0, "fp8"),
-        _format("fp8-block", *_grouped(8, 128 * 128, scale=32), "fp8", block=128),
+        _format("fp8-block", *_grouped(8, 128 * 128, scale=32), "fp8-block", block=128),
         _format("mxfp8", *_grouped(8, 32, scale=8), "fp8"),
         _format("int8", 8, 0, "int8"),
         _format("int8-wo", 8, 0, "bf16"),

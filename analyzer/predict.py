@@ -90,7 +90,7 @@ def predict(
     if not isinstance(plan.tp, np.ndarray):
         check_plan(plan, model, system)
     check_context(model, workload)
-    kind = engine_on(plan.engine, system.device)
+    kind = told(engine_on(plan.engine, system.device), plan)
     laid = lay(model, plan)
     limits = on or machine(system)
     check_stores(laid, workload, system)
@@ -157,7 +157,7 @@ def _closed_loop(asked: _Asked, running: Any) -> _Timed:
     load, plan = asked.load, asked.laid.plan
     replicas = plan.dp
     prompts = asked._replace(rates=issuing(asked.rates))
-    kind = told(engine_on(plan.engine, asked.system.device), plan.step_tokens)
+    kind = told(engine_on(plan.engine, asked.system.device), plan)
     crowd = crowd_of(load.input_tokens - load.cached_tokens, kind)
     first = prompts.prefill(np.minimum(running, 1.0) * replicas)
     together = prompts.prefill(crowd * replicas)

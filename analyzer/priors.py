@@ -54,6 +54,7 @@ GENERIC: dict[str, Prior] = {
         prior("gemm_eff_32", 0.6, 0.5),
         prior("gemm_eff_16", 0.65, 0.35),
         prior("gemm_eff_8", 0.5, 0.4),
+        prior("gemm_eff_block", 0.4, 0.4),
         prior("gemm_eff_4", 0.4, 0.5),
         prior("gemm_half", 15.0, 0.7),
         prior("wave_loss", 0.4, 0.3),

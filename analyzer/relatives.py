@@ -20,6 +20,7 @@ HARDWARE = frozenset(
         "gemm_eff_16",
         "gemm_eff_8",
         "gemm_eff_4",
+        "gemm_eff_block",
         "mem_eff",
         "kv_eff",
         "vector_eff",

@@ -94,7 +94,7 @@ def require(
     slo = load.slo
     if slo is None or all(getattr(slo, name) is None for name in PROMISES):
         raise ConfigError("a requirement needs a promise: ttft, tpot or e2e")
-    settled = settle(plan, model, basis)
+    settled = settle(plan, model, basis, like)
     _check(settled, model, load)
     room_B = _room(model, settled, load, arrival)
     on, figures = _start(like, settled, room_B), _timed(settled)

@@ -108,6 +108,7 @@ def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -
         weights=weights,
         activations=activation_format(weights),
         kv=cache_format(scenario.kv_precision, weights, kind),
+        compute=compute_format("", weights, system),
         micro_batches=None if kind.pipelined else 1,
         chunk_tokens=chunk or kind.chunk_tokens,
         engine=kind.name,
@@ -116,6 +117,7 @@ def _plan(scenario: Scenario, model: Model, system: System, kind: EngineClass) -
         chunks_overlap=kind.chunks_overlap and chunk is None,
         poll_steps=poll_steps(scenario),
         step_tokens=told.step_tokens,
+        places=told.places,
         batch_wait=told.batch_wait,
     )
     check_plan(plan, model, system)
@@ -145,6 +147,8 @@ def weight_format(stated: str, model: Model) -> str:
     """The format of the weights: as stated, else the released ones'."""
     if not stated:
         return model.native_weights
+    if model.native_weights == "fp8-block" and precision.lookup(stated).name == "fp8":
+        return "fp8-block"  # sources call both kinds of 8 bits fp8
     if model.native_weights == "mxfp4" and precision.lookup(stated).bits <= 4:
         return "mxfp4"
     return stated
@@ -160,8 +164,20 @@ def cache_format(stated: str, weights: str, kind: EngineClass) -> str:
     """The cache's format: as stated, else what the engine does by itself."""
     if stated:
         return stated
-    narrow = precision.lookup(weights).compute in ("fp8", "fp4", "int8")
+    narrow = precision.lookup(weights).compute in ("fp8", "fp8-block", "fp4", "int8")
     return "fp8" if kind.narrow_kv and narrow else ""
+
+
+def compute_format(stated: str, weights: str, system: System) -> str:
+    """The format of the arithmetic: as stated, else empty for what the weights' own implies.
+
+    Matrix units that take 4 bits take mxfp4 weights as they lie, beside activations of 8 bits;
+    others multiply them in 16 bits.
+    """
+    if stated or weights != "mxfp4":
+        return stated
+    peaks = system.device.peak_flops
+    return "fp8" if "fp4" in peaks and "fp8" in peaks else ""
 
 
 def check_plan(plan: Plan, model: Model, system: System) -> None:

@@ -86,7 +86,7 @@ def sweep(
     on, tally = basis.on(system), _Tally(basis, grid.shape)
     open_model = model.unlimited()
     for place, weights in enumerate(grid.weights):
-        base = _plan(plan or Plan(), weights, model, basis)
+        base = _plan(plan or Plan(), weights, model, basis, system)
         for ranks in grid.tp:
             check_plan(msgspec.structs.replace(base, tp=int(ranks)), model, system)
         across = msgspec.structs.replace(base, tp=np.array(grid.tp, dtype=np.int64))
@@ -136,10 +136,10 @@ def _check(grid: Grid) -> None:
             raise ConfigError(f"the sweep has no values for {name}")
 
 
-def _plan(plan: Plan, weights: str, model: Model, basis: Basis) -> Plan:
+def _plan(plan: Plan, weights: str, model: Model, basis: Basis, system: System) -> Plan:
     stored = weights or plan.weights or model.native_weights
     named = msgspec.structs.replace(plan, weights=stored, activations=activation_format(stored))
-    return settle(named, model, basis)
+    return settle(named, model, basis, system)
 
 
 def _chunks(grid: Grid) -> Iterator[tuple[slice, Workload]]:

@@ -14,7 +14,9 @@ import msgspec
 from analyzer.errors import ConfigError, nearest
 from analyzer.systolic_array import SystolicArray
 
-DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
+DTYPES = (
+    "fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4", "fp8-block",
+)  # fmt: skip
 DEVICE_KINDS = ("gpu", "cpu", "tpu", "npu", "soc")
 MARKETS = ("", "consumer", "workstation", "server", "embedded")
 TOPOLOGIES = ("switch", "full", "ring", "torus2d", "torus3d")
@@ -28,6 +30,7 @@ WIDER: dict[str, tuple[str, ...]] = {
     "fp6": ("fp8",),
     "int8": ("fp16", "bf16"),
     "fp8": ("fp16", "bf16"),
+    "fp8-block": ("fp8",),
     "fp16": ("tf32",),
     "bf16": ("tf32",),
     "tf32": ("fp32",),

@@ -200,7 +200,7 @@ def case_of(asked: Question, observed: tuple[float, float, float], campaign: str
     queued = asked.arrival.kind == "offline"
     looped = queued or asked.arrival.kind == "closed_loop"
     whole = _whole(asked.workload)
-    kind = engine_on(asked.engine.name, asked.system.device)
+    kind = told(engine_on(asked.engine.name, asked.system.device), asked.plan)
     memory_B = asked.system.device.memory_B * kind.memory_share
     growth = grown("closed_loop" if looped else "static", kind)
     room = float(capacity(asked.laid, whole, memory_B, growth, kind))
@@ -221,7 +221,7 @@ def case_of(asked: Question, observed: tuple[float, float, float], campaign: str
         looped=looped,
         queued=queued,
         running=running,
-        step_tokens=told(kind, asked.plan.step_tokens).step_tokens,
+        step_tokens=kind.step_tokens,
         poll_steps=float(polled(kind, asked.plan, whole.batch / asked.plan.dp)),
         campaign=campaign,
     )

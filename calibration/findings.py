@@ -30,6 +30,7 @@ SUPPLIES: dict[str, str] = {
     "gemm_eff_32": "TTFT of long prompts in fp32",
     "gemm_eff_16": "TTFT of long prompts with 16-bit weights",
     "gemm_eff_8": "TTFT of long prompts with 8-bit weights",
+    "gemm_eff_block": "TTFT of long prompts with 8-bit weights that have a scale per block",
     "gemm_eff_4": "TTFT of long prompts with 4-bit weights",
     "gemm_half": "TTFT of short prompts (32 to 256 tokens), or TPOT at batches of 32 to 256",
     "expert_eff": "TPOT of a mixture of experts beside that of a dense model",

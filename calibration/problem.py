@@ -220,7 +220,7 @@ def _merge(phases: list[tuple[CountedStep, ...]], widths: list[int]) -> tuple[Co
 
 def _without_numbers(plan: Plan) -> Plan:
     pp = 1 if plan.micro_batches == 1 else plan.pp
-    waits = {"poll_steps": None, "batch_wait": 0, "step_tokens": None}
+    waits = {"poll_steps": None, "batch_wait": 0, "step_tokens": None, "places": None}
     return _replace(plan, tp=1, dp=1, ep=1, attention_dp=1, pp=pp, **waits)
 
 

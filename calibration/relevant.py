@@ -32,6 +32,7 @@ _BY_COMPUTE = {
     "gemm_eff_16": ("bf16", "fp16"),
     "gemm_eff_8": ("fp8", "int8", "fp6"),
     "gemm_eff_4": ("fp4", "int4"),
+    "gemm_eff_block": ("fp8-block",),
 }
 
 WIDE = frozenset({

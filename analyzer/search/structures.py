@@ -92,7 +92,7 @@ def _plans(question: Question, place: int, refused: Counter[str]) -> Iterator[Pl
             speculation=drafts,
             engine=question.engine,
         )
-        plan = settle(base, model, basis)
+        plan = settle(base, model, basis, system)
         if chunk == 0:
             plan = msgspec.structs.replace(plan, chunk_tokens=None)
         try:

@@ -77,7 +77,7 @@ def deploy(model: Model, system: System, plan: Plan, basis: Basis, limits: Limit
             "of what is offloaded the simulator knows weights in host memory only; leave the other "
             "shares out"
         )
-    settled = settle(plan, model, basis)
+    settled = settle(plan, model, basis, system)
     check_arithmetic(settled, model, system)
     laid = lay(model, settled)
     assumed: list[str] = []

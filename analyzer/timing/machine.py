@@ -28,6 +28,7 @@ GEMM_RATE = {
     "bf16": "gemm_eff_16",
     "fp16": "gemm_eff_16",
     "fp8": "gemm_eff_8",
+    "fp8-block": "gemm_eff_block",
     "int8": "gemm_eff_8",
     "fp6": "gemm_eff_8",
     "fp4": "gemm_eff_4",

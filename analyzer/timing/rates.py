@@ -50,6 +50,7 @@ PARAMETERS: dict[str, Parameter] = {
         _share("gemm_eff_32", "linear layers in fp32/tf32, large sizes"),
         _share("gemm_eff_16", "linear layers in bf16/fp16, large sizes"),
         _share("gemm_eff_8", "linear layers in fp8/int8, large sizes"),
+        _share("gemm_eff_block", "linear layers in fp8 with a scale per block, large sizes"),
         _share("gemm_eff_4", "linear layers in fp4, large sizes"),
         _cost("gemm_half", "rows", 2048.0, "rows at which linear layers reach half their rate"),
         Parameter(
@@ -220,6 +221,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     gemm_eff_32: Any = DEFAULT_EFFICIENCY
     gemm_eff_16: Any = DEFAULT_EFFICIENCY
     gemm_eff_8: Any = DEFAULT_EFFICIENCY
+    gemm_eff_block: Any = DEFAULT_EFFICIENCY
     gemm_eff_4: Any = DEFAULT_EFFICIENCY
     gemm_half: Any = 0.0
     wave_loss: Any = 0.0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from analyzer.inferencemax import CHAT, READING, WRITING, as_run
+from analyzer.predict import predict
 from analyzer.quirks import Options, repaired, server_options
 from analyzer.records import Scenario
 from analyzer.resolve import question
@@ -16,6 +17,7 @@ from calibration.corpus import PERF_DIR, load_corpus
 from calibration.repeated import REPEATED
 
 R1, V3 = "deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-V3"
+SMALL = "meta-llama/Llama-3.1-8B-Instruct"
 LLAMA, OSS = "meta-llama/Llama-3.1-70B", "openai/gpt-oss-120b"
 
 
@@ -118,10 +120,23 @@ def test_room_for_one_prompt_a_step() -> None:
     assert server_options(as_run(row(OSS, CHAT, 64, 1))).step_tokens == 20000
 
 
+def test_one_request_waits_in_one_release() -> None:
+    """TensorRT-LLM 1.0.0rc3 had a place less than there were requests."""
+    more = {"engine_version": "1.0.0rc3", "weight_precision": ""}
+    asked = question(repaired(row(SMALL, CHAT, 8, 1, more), "silicon_sample"))
+    assert asked.plan.places == 7
+    found = predict(asked.model, asked.system, asked.plan, asked.workload, arrival="closed_loop")
+    assert float(found.running) == 7.0
+    served_s = float(found.e2e_s) * 7 / 8
+    assert float(found.e2e_s) - served_s == pytest.approx(served_s / 7), "Little's law"
+    later = repaired(row(SMALL, CHAT, 8, 1, {**more, "engine_version": "1.1"}), "silicon_sample")
+    assert question(later).plan.places is None
+
+
 def test_options_reach_the_plan() -> None:
     asked = question(as_run(row(LLAMA, CHAT, 16, 2)))
     assert (asked.plan.step_tokens, asked.plan.batch_wait) == (2248, 20)
-    assert server_options(Scenario(variant="exllamav1")) == Options(None, 0)
+    assert server_options(Scenario(variant="exllamav1")) == Options()
 
 
 def test_rows_of_both_names_count_once() -> None:
