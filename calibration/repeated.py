@@ -6,6 +6,8 @@ from calibration.architecture import architecture
 from calibration.problem import Case
 
 REPEATED = "repeats another row's layout, load and figures to the last digit: counted once"
+DIGITS = 12
+"""Digits that repeats share; the seventeenth differs between copies of one measurement."""
 
 
 def repeats(cases: list[Case]) -> list[bool]:
@@ -13,7 +15,8 @@ def repeats(cases: list[Case]) -> list[bool]:
     seen: set[tuple[object, ...]] = set()
     found = []
     for case in cases:
-        key = (architecture(case.model), case.plan, case.workload, repr(case.observed))
+        figures = tuple(f"{time_s:.{DIGITS}g}" for time_s in case.observed)
+        key = (architecture(case.model), case.plan, case.workload, figures)
         found.append(case.looped and key in seen)
         seen.add(key)
     return found

@@ -150,4 +150,6 @@ def test_rows_of_both_names_count_once() -> None:
     assert len(drafted) == 43
     assert {entry.record.scenario.model for entry in drafted} == {R1}
     assert again
+    lone = found.groups["H200-SXM", "sglang"].problem.cases
+    assert sum(c.group.startswith("deepseek") for c in lone) == 15
     assert sum(c.group.startswith("deepseek") for c in group.problem.cases) == 30
