@@ -159,7 +159,7 @@ def _arithmetic(plan: Plan, model: Model) -> tuple[str, ...]:
 def _about_arithmetic(plan: Plan, model: Model, system: System) -> Iterator[str]:
     for dtype in _arithmetic(plan, model):
         runs = system.device.execution(dtype).dtype
-        if runs != dtype and {runs, dtype} != {"bf16", "fp16"}:
+        if runs != dtype and not any({runs, dtype} <= alike for alike in _ALIKE):
             yield f"{system.device.name} has no {dtype} arithmetic: computed in {runs}"
 
 

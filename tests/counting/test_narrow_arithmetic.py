@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from analyzer.answer import answer
+from analyzer.basis import uncalibrated
 from analyzer.counting import count, steps
 from analyzer.models_catalog import load
 from analyzer.optable import COMPUTE
@@ -11,6 +13,7 @@ from analyzer.plan import Plan, layout
 from analyzer.resolve import compute_format, weight_format
 from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import GEMM_RATE, machine
+from analyzer.workload import Workload
 
 OSS = load("openai/gpt-oss-120b")
 
@@ -59,3 +62,12 @@ def test_scales_per_block_have_a_rate_of_their_own_and_the_same_peak() -> None:
     codes = {name: code for code, name in enumerate(COMPUTE)}
     assert on.peak_vector[codes["fp8-block"]] == on.peak_vector[codes["fp8"]]
     assert GEMM_RATE["fp8-block"] != GEMM_RATE["fp8"]
+
+
+def test_scales_per_block_are_no_other_arithmetic_to_warn_of() -> None:
+    model, system = load("deepseek-ai/DeepSeek-V3"), load_system("H200-SXM")
+    asked = Workload(batch=1, input_tokens=128, output_tokens=8)
+    found = answer(model, system, Plan(tp=8), asked, uncalibrated())
+    assert not any("arithmetic" in said for said in found.warnings)
+    on = answer(model, load_system("A100-SXM-80GB"), Plan(tp=16), asked, uncalibrated())
+    assert any("arithmetic" in said for said in on.warnings)
