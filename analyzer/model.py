@@ -253,6 +253,8 @@ class Model(Kind, frozen=True, kw_only=True):
     embedding_dim: int | None = None
     """Width of the embedding where it differs from `hidden` (OPT-350M)."""
     learned_positions: int = 0
+    input_major: bool = False
+    """Transformers keeps the layers' matrices input by input (its Conv1D)."""
     lm_head_bias: bool = False
     final_norm_params: int = 0
     extra_params: int = 0

@@ -79,6 +79,8 @@ class Op(NamedTuple):
     """Vector work inside the same kernel (softmax, decays), which matrix units do not do."""
     unsplit_flops: Number = 0.0
     """Those of `lone_flops` whose keys no kernel splits among several processors."""
+    input_major: Number = 0.0
+    """1 where a linear layer's weights lie input by input, as transformers keeps GPT-2's."""
     lone_flops: Number = 0.0
     """Of `flops`, attention's on one query token per head: a vector, not a matrix, to multiply."""
 

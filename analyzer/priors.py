@@ -9,7 +9,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-LINEAR = frozenset({"gqa_exponent", "interference", "stream_overlap", "unsplit_cost", "wave_loss"})
+LINEAR = frozenset({
+    "gqa_exponent", "interference", "rows_few", "stream_overlap", "unsplit_cost", "wave_loss",
+})  # fmt: skip
 """Fitted as they are; all others by their logarithm, since they are ratios or times."""
 
 
@@ -70,6 +72,9 @@ GENERIC: dict[str, Prior] = {
         prior("kv_narrow_eff", 0.7, 0.5),
         prior("mem_wide", 1.0, 0.4),
         prior("rows_wide", 1.0, 0.5),
+        prior("rows_few", 0.5, 0.4),
+        prior("turned_eff", 1.0, 0.4),
+        prior("turned_wide", 1.0, 0.4),
         prior("kv_wide", 1.0, 1.0),
         prior("attention_wide", 1.0, 0.7),
         prior("half_wide", 1.0, 0.7),

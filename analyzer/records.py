@@ -26,6 +26,9 @@ Scalar = str | int | float | bool
 REPEAT = "repeat"
 """Part of a case: which of several visits to one and the same measurement this is."""
 
+INPUT_MAJOR = "input by input"
+"""Of an operator's case, the `layout` of weights that are kept as transformers' Conv1D does."""
+
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """Base of a record's parts: immutable and strict.

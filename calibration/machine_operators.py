@@ -19,13 +19,14 @@ from scipy.optimize import least_squares
 
 from analyzer.counting.attention import SOFTMAX_FLOPS
 from analyzer.optable import COMPUTE_INDEX, Op, OpTable, stack
-from analyzer.records import Record, Scalar
+from analyzer.records import INPUT_MAJOR, Record, Scalar
 from analyzer.timing.machine import Machine
+from analyzer.timing.processor import FEW_ROWS
 from analyzer.timing.rates import Rates
 from analyzer.timing.roofline import time_ops
 from calibration.collect import Group
 from calibration.parameters import GENERIC, LINEAR, Prior, bounds, to_rates
-from calibration.relevant import WIDE, relevant
+from calibration.relevant import LAID, WIDE, relevant
 
 Array = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ WIDTH_B = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 """Formats whose operators are looked at."""
 RATES = (
     "gemm_eff_16", "gemm_eff_32", "gemm_half", "half_wide", "mem_eff", "mem_wide", "rows_wide",
-    "sharpness", "sharpness_wide",
+    "rows_few", "turned_eff", "turned_wide", "sharpness", "sharpness_wide",
     "attention_eff", "attention_wide", "attention_half", "kv_eff", "kv_wide", "gqa_exponent",
 )  # fmt: skip
 LEAST = 20
@@ -128,6 +129,7 @@ def _met(name: str, ops: Sequence[Op]) -> bool:
     formats = {op.compute for op in ops if op.kind == "gemm"}
     attended = {op.compute for op in ops if op.kind == "attention"}
     wide, narrow = COMPUTE_INDEX["fp32"], {COMPUTE_INDEX["bf16"], COMPUTE_INDEX["fp16"]}
+    linear = [op for op in ops if op.kind == "gemm"]
     grouped = any(op.heads_per_group > 1 for op in ops)
     both, both_attended = _both(formats, wide, narrow), _both(attended, wide, narrow)
     tests = {
@@ -136,6 +138,9 @@ def _met(name: str, ops: Sequence[Op]) -> bool:
         "gemm_half": bool(formats),
         "mem_eff": bool(formats),
         "rows_wide": both,
+        "rows_few": any(op.compute == wide and 1.0 < op.m < FEW_ROWS for op in linear),
+        "turned_eff": any(op.compute in narrow and op.input_major for op in linear),
+        "turned_wide": any(op.compute == wide and op.input_major for op in linear),
         "sharpness": bool(formats),
         "half_wide": both,
         "mem_wide": both,
@@ -175,6 +180,7 @@ def _gemm(case: Mapping[str, Scalar]) -> Op:
     return Op(
         "gemm", "gemm", flops=2.0 * m * n * k, weight_B=n * k * width, weight_bits=8.0 * width,
         act_B=m * (n + k) * width, m=m, n=n, k=k, launches=0.0, compute=COMPUTE_INDEX[dtype],
+        input_major=float(case.get("layout") == INPUT_MAJOR),
     )  # fmt: skip
 
 
@@ -222,7 +228,7 @@ def priors_for_models(learnt: Learnt, group: Group) -> list[Prior]:
         known["launch_s"] = msgspec.structs.replace(GENERIC["host_launch_s"], name="launch_s")
     names = [name for name in relevant(group.problem) if not (on_cpu and name in NOT_ON_CPU)]
     own = [known.get(name, GENERIC[name]) for name in names]
-    beyond = sorted(WIDE - set(names))  # of a format that no whole model ran in
+    beyond = sorted((WIDE | LAID) - set(names))  # what no whole model ran in
     return [*own, *(known[name] for name in beyond if name in known)]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from analyzer.engines import engine
 from analyzer.optable import COMPUTE, KIND_INDEX
 from analyzer.timing.flat import FlatTable
+from analyzer.timing.processor import FEW_ROWS
 from calibration.problem import Problem
 
 _ALWAYS = (
@@ -39,6 +40,8 @@ WIDE = frozenset({
     "mem_wide", "kv_wide", "attention_wide", "half_wide", "rows_wide", "sharpness_wide",
 })  # fmt: skip
 """Where a processor ran both 16 and 32 bits; on GPUs too few fp32 rows exist to tell."""
+LAID = frozenset({"rows_few", "turned_eff", "turned_wide"})
+"""Of a processor, told by its operators even where no whole model had such rows or weights."""
 
 
 def relevant(problem: Problem) -> list[str]:
@@ -52,6 +55,7 @@ def relevant(problem: Problem) -> list[str]:
     met = set(_ALWAYS)
     for table in tables:
         met |= _met(table)
+        met |= _met_by_processor(table) if problem.machine.matrix_vector else set()
     if not all(engine(case.plan.engine).graphs for case in problem.cases):
         met.add("host_launch_s")
     if any(bundle.cold.any() for bundle in problem.bundles):
@@ -65,6 +69,18 @@ def relevant(problem: Problem) -> list[str]:
     if problem.machine.matrix_vector and met >= {"gemm_eff_32", "gemm_eff_16"}:
         met |= WIDE
     return sorted(met)
+
+
+def _met_by_processor(table: FlatTable) -> set[str]:
+    columns = table.columns
+    linear = (table.kinds == KIND_INDEX["gemm"]) & (columns["weight_B"] > 0)
+    wide, rows, turned = columns["weight_bits"] >= 24, columns["m"], columns["input_major"] > 0
+    tests = {
+        "rows_few": linear & wide & (rows > 1.0) & (rows < FEW_ROWS),
+        "turned_eff": linear & turned & ~wide,
+        "turned_wide": linear & turned & wide,
+    }
+    return {name for name, present in tests.items() if present.any()}
 
 
 def _met(table: FlatTable) -> set[str]:

@@ -23,23 +23,30 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     def estimate_s(self) -> float:
         return sum(item.estimate_s for item in self.items)
 
+    @property
+    def priority(self) -> int:
+        return min(item.priority for item in self.items)
+
 
 def batches(planned: Iterable[Planned], seed: int, room_B: float) -> list[Batch]:
-    """Cases that share a worker, by priority and otherwise in random order, the visits to a case
-    spread over the whole; no batch holds more than `MAX_BATCH` cases or, beyond its first, more
-    than `room_B` bytes."""
+    """Cases that share a worker, by priority and otherwise in random order. Visits to a case come
+    in rounds, and where there are any, priorities mix, so that the rounds are spread over all of
+    the campaign but what a system file needs first. No batch holds more than `MAX_BATCH` cases or,
+    beyond its first, more than `room_B` bytes."""
     groups: dict[tuple[int, str], list[Planned]] = {}
     for item in planned:
         groups.setdefault((item.priority, item.batch or item.case.id), []).append(item)
     order = random.Random(seed)  # noqa: S311 - a schedule, not a secret
     keyed = []
-    turns = 1 + max((_turn(items) or 0 for items in groups.values()), default=0)
+    visits = [turn for items in groups.values() if (turn := _turn(items)) is not None]
+    first, turns = min(visits, default=0), 1 + max(visits, default=0) - min(visits, default=0)
     for (priority, _), items in groups.items():
         order.shuffle(items)
         for part in _parts(items, room_B):
             turn, moment = _turn(items), order.random()
-            moment = moment if turn is None else (turn + moment) / turns
-            keyed.append(((priority, moment), Batch(items=part)))
+            moment = moment if turn is None else (turn - first + moment) / turns
+            rank = min(priority, 0) if visits else priority
+            keyed.append(((rank, moment), Batch(items=part)))
     return [batch for _, batch in sorted(keyed, key=lambda pair: pair[0])]
 
 

@@ -9,7 +9,7 @@ records.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -100,6 +100,11 @@ def plan_all(options: Options, described: Described, budget_s: float) -> tuple[P
     return cut_to_budget(plan("all", options, described.machine), budget_s)
 
 
+def _owed_s(batch: Batch, queue: Iterable[Batch]) -> float:
+    """Estimate of what is more telling than a batch and comes after it."""
+    return sum(later.estimate_s for later in queue if later.priority < batch.priority)
+
+
 def _named(described: Described, hardware: str) -> Described:
     if not hardware:
         return described
@@ -172,7 +177,7 @@ class _Campaign:
     def _work_off(self, queue: deque[Batch]) -> None:
         while queue:
             batch = queue.popleft()
-            if not self._tally.fits(batch.estimate_s):
+            if not self._tally.fits(batch.estimate_s + _owed_s(batch, queue)):
                 continue
             began_s = self._tally.elapsed_s
             retries = self._take(batch)

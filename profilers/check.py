@@ -8,20 +8,24 @@ far the earlier ones lie from the later ones is the machine's own noise, which n
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 
 import msgspec
 
-from profilers import estimates, generation
+from analyzer.records import REPEAT
+from profilers import estimates, gauge, generation
 from profilers.campaign import CampaignResult, WorkerFactory, measure_planned
 from profilers.cases import Machine, Planned
 from profilers.device import Clock
 from profilers.model_shapes import CHECK_MODELS
 from profilers.options import Options
 from profilers.progress import Reporter
+from profilers.store import read
 from profilers.workers import start
 
-REPEATS = {"cpu": 4, "cuda": 2}
+REPEATS = {"cpu": 8, "cuda": 2}
 """By kind of device. Processors share their host with strangers and need more."""
 PAIRS = {
     "tiny": ((1, 12), (2, 10)),
@@ -74,6 +78,55 @@ def _kind(options: Options, workers: WorkerFactory | None) -> str:
         worker.close()
 
 
+def round_of(options: Options, machine: Machine, repeat: int) -> list[Planned]:
+    """What one repeat measures: the machine's pace, and every generation once."""
+    return [*gauge.visit(options, machine, repeat), *plan(options, machine, repeat)]
+
+
+def rounds(
+    options: Options,
+    *,
+    reporter: Reporter | None = None,
+    workers: WorkerFactory | None = None,
+    clock: Clock | None = None,
+) -> Iterator[CampaignResult]:
+    """Measure repeat after repeat, each with worker processes of its own. Of a budget the first
+    gets up to half, so that there are two; later ones share what is left as far as whole ones fit.
+    """
+    left_s, longest_s = options.budget_s, 0.0
+    waiting = _emptiest_first(options, REPEATS[_kind(options, workers)])
+    for turn, repeat in enumerate(waiting):
+        mine_s = None if left_s is None else share_s(left_s, longest_s, len(waiting) - turn)
+        mine = msgspec.structs.replace(options, budget_s=mine_s, seed=options.seed + repeat)
+        planner = partial(round_of, repeat=repeat)
+        found = measure_planned(mine, planner, reporter=reporter, workers=workers, clock=clock)
+        yield found
+        longest_s = max(longest_s, found.seconds)
+        left_s = None if left_s is None else left_s - found.seconds
+        if found.interrupted or (left_s is not None and left_s < ROOM * longest_s):
+            return
+
+
+ROOM = 0.7
+"""Of a round, what must be left of a budget to begin another."""
+
+
+def share_s(left_s: float, longest_s: float, waiting: int) -> float:
+    """What the next round may take."""
+    if not longest_s:
+        return left_s / min(2, waiting)
+    whole = int(left_s / longest_s)
+    return left_s / max(1, min(whole, waiting))
+
+
+def _emptiest_first(options: Options, repeats: int) -> list[int]:
+    """Repeats in the order to take them: what an earlier run has measured comes last."""
+    held = Counter(
+        int(entry.decode().get("case", {}).get(REPEAT, -1)) for entry in read(options.store).entries
+    )
+    return sorted(range(repeats), key=lambda repeat: (held[repeat], repeat))
+
+
 def run(
     options: Options,
     *,
@@ -81,15 +134,5 @@ def run(
     workers: WorkerFactory | None = None,
     clock: Clock | None = None,
 ) -> list[CampaignResult]:
-    """Measure all repeats, each with worker processes of its own and its share of the budget."""
-    repeats = REPEATS[_kind(options, workers)]
-    share_s = None if options.budget_s is None else options.budget_s / repeats
-    done = []
-    for repeat in range(repeats):
-        mine = msgspec.structs.replace(options, budget_s=share_s, seed=options.seed + repeat)
-        planner = partial(plan, repeat=repeat)
-        found = measure_planned(mine, planner, reporter=reporter, workers=workers, clock=clock)
-        done.append(found)
-        if found.interrupted:
-            break
-    return done
+    """Measure as many repeats as the budget holds."""
+    return list(rounds(options, reporter=reporter, workers=workers, clock=clock))

@@ -34,12 +34,12 @@ RULES = Rules(
     retake_s=4.0,
 )
 VISIT_RULES = Rules(
-    min_samples=1, min_time_s=0.0, max_noise=0.01, max_samples=6, cap_s=0.4,
+    min_samples=1, min_time_s=0.0, max_noise=0.01, max_samples=6, cap_s=0.25,
     warmup_values=1, warmup_s=0.0, retake_s=2.0,
 )  # fmt: skip
 """On a processor a case is visited several times, briefly: on shared hosts speed comes in spells of
 tens of seconds, which more samples of one moment would not show."""
-VISITS = {"tiny": 2, "small": 4, "large": 4}
+VISITS = {"tiny": 2, "small": 8, "large": 4}
 BATCHES = {"tiny": (1, 2), "small": (1, 4), "large": (1, 8, 64, 256)}
 PROMPTS = {"tiny": (8, 16), "small": (32, 128, 512), "large": (128, 1024, 8192, 32512)}
 OUTPUTS = {"tiny": 4, "small": 16, "large": 16}

@@ -103,6 +103,7 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "tiny-narrow": _llama(64, 128, 3, 2, 2, 512),
     "stories15m": {**_llama(288, 768, 6, 6, 6, 32000), "max_position_embeddings": 256},
     "stories42m": {**_llama(512, 1376, 8, 8, 8, 32000), "max_position_embeddings": 1024},
+    "thin-24m": _llama(320, 1088, 10, 10, 5, 32000),
     "smollm2-135m": _llama(576, 1536, 30, 9, 3, 49152),
     "smollm2-360m": _llama(960, 2560, 32, 15, 5, 49152),
     "llama-68m": {**_llama(768, 3072, 2, 12, 12, 32000), "tie_word_embeddings": False},
@@ -142,7 +143,7 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
 DEFAULT_MODELS: dict[str, tuple[str, ...]] = {
     "tiny": ("tiny-llama", "tiny-wide"),
     "small": ("smollm2-135m", "llama-160m", "stories15m", "smollm2-360m", "qwen2.5-0.5b",
-              "opt-125m", "qwen3-tiny-moe"),
+              "opt-125m", "qwen3-tiny-moe", "thin-24m"),
     "large": ("llama-3.2-1b", "llama-3.2-3b", "llama-3-8b", "qwen3-30b-a3b", "qwen2.5-14b",
               "qwen3-32b", "llama-3-70b"),
 }  # fmt: skip

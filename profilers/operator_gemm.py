@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import ConfigError, nearest
+from analyzer.records import INPUT_MAJOR
 from profilers.work import Work
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def gemm(case: Mapping[str, Any], bench: Workbench) -> Work:
     if dtype not in PRODUCTS:
         raise ConfigError(f"unknown number format {dtype!r}{nearest(dtype, PRODUCTS)}")
     m, n, k = int(case["m"]), int(case["n"]), int(case["k"])
-    run, weight_B, act_B = PRODUCTS[dtype](m, n, k, dtype, bench)
+    make = _input_major if case.get("layout") == INPUT_MAJOR else PRODUCTS[dtype]
+    run, weight_B, act_B = make(m, n, k, dtype, bench)
     return Work(run=run, flops=2.0 * m * n * k, moved_B=weight_B + act_B)
 
 
@@ -31,6 +33,14 @@ def _plain(m: int, n: int, k: int, dtype: str, bench: Workbench) -> Product:
     x, w = bench.normal(m, k, dtype=dtype), bench.normal(n, k, dtype=dtype, scale=k**-0.5)
     linear = bench.torch.nn.functional.linear
     return lambda: linear(x, w), w.nbytes, x.nbytes + m * n * x.element_size()
+
+
+def _input_major(m: int, n: int, k: int, dtype: str, bench: Workbench) -> Product:
+    """Weights kept as w[k, n] and a bias, as transformers' Conv1D multiplies them."""
+    x, w = bench.normal(m, k, dtype=dtype), bench.normal(k, n, dtype=dtype, scale=k**-0.5)
+    bias = bench.normal(n, dtype=dtype)
+    add = bench.torch.addmm
+    return lambda: add(bias, x, w), w.nbytes, x.nbytes + m * n * x.element_size()
 
 
 def _int8(m: int, n: int, k: int, dtype: str, bench: Workbench) -> Product:

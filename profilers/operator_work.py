@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import ConfigError, nearest
 from profilers.cases import Case, Failure, Outcome, outcome
+from profilers.gauge import PIECES
 from profilers.measure import Bench, measure_together
 from profilers.operator_attention import attn_decode, attn_prefill
 from profilers.operator_gemm import gemm
@@ -30,6 +31,7 @@ BUILDERS: dict[str, Builder] = {
     "ssm_scan": ssm_scan,
     "ssm_step": ssm_step,
     **VECTORS,
+    **PIECES,
 }
 
 

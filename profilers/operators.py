@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from analyzer.records import Scalar, Scenario
+from analyzer.records import INPUT_MAJOR, Scalar, Scenario
 from profilers import estimates
 from profilers.cases import Case, Failure, Machine, Outcome, Planned
 from profilers.model_shapes import EXPERTS, SCANS, SHAPES, ExpertShape, ScanShape, Shape
@@ -42,10 +42,12 @@ QUERIES = {"tiny": (8, 32), "small": (64, 256, 1024), "large": (128, 512, 2048, 
 CONTEXTS = {"tiny": (16, 64), "small": (128, 1024, 4096), "large": (512, 2048, 8192, 32768)}
 SEQUENCES = {"tiny": (1, 2), "small": (1, 4, 16), "large": (1, 8, 32, 128)}
 INT4_GROUP = 128
+BATCHED = ("op", "dtype", "n", "cache", "layout")
+"""Cases that agree in these share a worker."""
 QUANTISED = ("int8", "fp8", "int4")
 CORE_TOKENS = {
     "tiny": frozenset({1, 8, 32}),
-    "small": frozenset({1, 4, 256}),
+    "small": frozenset({1, 2, 4, 256}),
     "large": frozenset({1, 16, 256, 1024, 4096}),
 }
 """Rows that every format is measured at first."""
@@ -68,6 +70,7 @@ def plan(options: Options, machine: Machine) -> list[Planned]:
             rank = _rank(dtype, plain, machine)
             drafts += _gemms(shape, dtype, size, rank)
         for dtype in plain[:2]:
+            drafts += _input_major(shape, dtype, size) if machine.device == "cpu" else []
             drafts += _attention(shape, dtype, size, compiled=machine.device != "cpu")
             drafts += _vectors(shape, dtype, size)
     for experts in EXPERTS[size]:
@@ -99,7 +102,7 @@ def _planned(draft: Draft, launch: str, machine: Machine) -> Iterator[Planned]:
         ),
         estimate_s=estimates.measuring_s(call, RULES, machine, cold),
         priority=priority,
-        batch=f"{case['op']} {case['dtype']} {case.get('n', '')} {case['cache']} {launch}",
+        batch=" ".join(str(case.get(name, "")) for name in BATCHED) + f" {launch}",
         memory_B=2 * moved_B,
     )
 
@@ -138,6 +141,20 @@ def _gemms(shape: Shape, dtype: str, size: str, rank: int) -> list[Draft]:
             drafts.append(({**case, "cache": "cold"}, 2.0 * m * n * k, moved_B, priority))
             if not rank and m in (1, 256):
                 drafts.append(({**case, "cache": "hot"}, 2.0 * m * n * k, moved_B, 2))
+    return drafts
+
+
+def _input_major(shape: Shape, dtype: str, size: str) -> list[Draft]:
+    """The block's widest projections with their weights kept input by input."""
+    width = estimates.FORMAT_B[dtype]
+    drafts: list[Draft] = []
+    for n, k in ((shape.inter, shape.hidden), (shape.hidden, shape.inter)):
+        for m in sorted(CORE_TOKENS[size]):
+            case: dict[str, Scalar] = {"op": "gemm", "dtype": dtype, "m": m, "n": n, "k": k}
+            moved_B = n * k * width + m * (n + k) * 2
+            drafts.append(
+                ({**case, "layout": INPUT_MAJOR, "cache": "cold"}, 2.0 * m * n * k, moved_B, 0)
+            )
     return drafts
 
 

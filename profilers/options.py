@@ -14,6 +14,7 @@ ABOUT = {
     "collectives": "all-reduce and its kin between devices, or processes on a CPU",
     "layers": "one decoder layer of each kind that a model has",
     "generation": "TTFT, TPOT, E2E of whole models with random weights, static batches",
+    "gauge": "the machine's pace, by three fixed pieces of work, again and again",
     "memory": "weights, cache, activations, logits, workspace, reserve",
 }
 PROFILES = tuple(ABOUT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from profilers import collectives, generation, layers, links, memory, operators
+from profilers import collectives, gauge, generation, layers, links, memory, operators
 from profilers.cases import Machine, Planned
 from profilers.options import Options, profiles_of
 from profilers.stopping import Rules
@@ -21,6 +21,7 @@ PLANNERS: dict[str, Planner] = {
     "collectives": collectives.plan,
     "layers": layers.plan,
     "generation": generation.plan,
+    "gauge": gauge.plan,
     "memory": memory.plan,
 }
 
@@ -30,6 +31,7 @@ RULES: dict[str, Rules] = {
     "collectives": collectives.RULES,
     "layers": layers.RULES,
     "generation": generation.RULES,
+    "gauge": gauge.RULES,
     "memory": memory.RULES,
 }
 

@@ -48,6 +48,7 @@ def linear(
         compute=work.layout.compute,
         weight_bits=weight_B * 8.0,
         vector_flops=on_vector_units(work.layout.unpacking, rows, 2.0 * rows * weights),
+        input_major=pick(work.fused, 0.0, 1.0) if work.model.input_major else 0.0,
     )
 
 

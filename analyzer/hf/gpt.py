@@ -49,7 +49,8 @@ def read_gpt2(cfg: Fields) -> Model:
     mixer = attention(cfg, **_ALL_BIASED, rope=False, merged=True)
     layer = _stack(cfg, mixer, _mlp(cfg, "n_inner", activation="gelu_new"))
     positions = cfg.size("n_positions", "n_ctx", "max_position_embeddings")
-    return _model(cfg, [layer] * layer_count(cfg), learned_positions=positions)
+    layers = [layer] * layer_count(cfg)
+    return _model(cfg, layers, learned_positions=positions, input_major=True)
 
 
 def read_bigcode(cfg: Fields) -> Model:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from analyzer.errors import DataError
-from analyzer.records import Record
+from analyzer.records import INPUT_MAJOR, Record
 from analyzer.records_codec import decode_record
 from analyzer.sources.operator_rows import NUMBERS, TEXT, OperatorRows
 
@@ -73,6 +73,9 @@ def _usable(record: Record, remarks: dict[str, int]) -> bool:
         return False
     if record.verdict_on("latency_s") != "good":
         _note(remarks, "rows that carry a doubt")
+        return False
+    if record.case.get("layout") == INPUT_MAJOR:
+        _note(remarks, "products with weights that lie input by input")
         return False
     on_gpu = str(record.environment.get("device", "")).startswith("cuda")
     for column, value in (("cache", "hot"), ("launch", "eager")):

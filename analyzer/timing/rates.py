@@ -39,6 +39,15 @@ def _cost(name: str, unit: str, high: float, meaning: str) -> Parameter:
     return Parameter(name, unit, 0.0, 0.0, 0.0, high, meaning)
 
 
+def _exponent(name: str, meaning: str) -> Parameter:
+    return Parameter(name, "exponent", 0.0, 0.0, 0.0, 1.5, meaning)
+
+
+def _turned(name: str, kind: str) -> Parameter:
+    meaning = f"streaming of {kind} weights that lie input by input, relative to output by output"
+    return Parameter(name, "ratio", 1.0, 1.0, 0.05, 20.0, f"{meaning}, by a processor")
+
+
 def _wide(name: str, meaning: str) -> Parameter:
     """Processors run 16 and 32 bits through kernels that differ by more than the width."""
     return Parameter(name, "ratio", 1.0, 1.0, 0.05, 20.0, f"{meaning}, relative to 16 bits")
@@ -115,18 +124,15 @@ PARAMETERS: dict[str, Parameter] = {
             20.0,
             "streaming of 32-bit weights by a processor for several rows, relative to one row",
         ),
+        _exponent(
+            "rows_few", "passes over 32-bit weights for 2 or 3 rows on a processor: 0 one, 1 each"
+        ),
+        _turned("turned_eff", "16-bit"),
+        _turned("turned_wide", "32-bit"),
         _wide("kv_wide", "reading of a 32-bit cache, per byte"),
         _wide("attention_wide", "attention in fp32, as shares of each format's peak"),
         _wide("half_wide", "rows at which fp32 linear layers reach half their rate"),
-        Parameter(
-            "gqa_exponent",
-            "exponent",
-            0.0,
-            0.0,
-            0.0,
-            1.5,
-            "cost of query heads that share a KV head: 0 reads it once, 1 once per query head",
-        ),
+        _exponent("gqa_exponent", "reads of a KV head that query heads share: 0 once, 1 for each"),
         Parameter(
             "query_cost",
             "ratio",
@@ -238,6 +244,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     kv_splits: Any = 1e6
     kv_narrow_eff: Any = 1.0
     rows_wide: Any = 1.0
+    rows_few: Any = 0.0
+    turned_eff: Any = 1.0
+    turned_wide: Any = 1.0
     kv_wide: Any = 1.0
     attention_wide: Any = 1.0
     half_wide: Any = 1.0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from analyzer.optable import COLLECTIVES, COMPUTE, KIND_INDEX, KINDS
 from analyzer.timing.machine import Machine
+from analyzer.timing.processor import capped, streamed_by_processor
 from analyzer.timing.rates import Rates
 
 Array = NDArray[np.float64]
@@ -233,7 +234,7 @@ def _compute_s(
     if not machine.matrices:
         half_rows = np.zeros_like(half_rows)
     in_attention = wide & (kinds == _ATTENTION)
-    efficiency = _capped(efficiency, rates.attention_wide, in_attention)
+    efficiency = capped(efficiency, rates.attention_wide, in_attention)
     tile = np.minimum(rates.gemm_tile, machine.tile_rows)
     whole = padded(rows, tile)
     waves = _last_wave(whole * columns["n"] / (tile * tile * machine.units), rates.wave_loss)
@@ -260,12 +261,12 @@ def _memory_s(
     bits = columns["weight_bits"]
     by_width = np.where(bits >= 7.0, rates.mem_eff_8, rates.mem_eff_4)
     weight_eff = np.where(bits >= 15.0, rates.mem_eff, by_width)
-    weight_eff = _capped(weight_eff, rates.mem_wide, bits >= 24.0)
+    weight_eff = capped(weight_eff, rates.mem_wide, bits >= 24.0)
     weight_eff = weight_eff * np.where(kinds == _GROUPED, rates.expert_eff, 1.0)
     if machine.matrix_vector:
-        weight_eff = _capped(weight_eff, rates.rows_wide, (bits >= 24.0) & (columns["m"] > 1.0))
+        weight_eff = streamed_by_processor(weight_eff, columns, rates)
     kv_eff = np.where(bits < 15.0, rates.kv_eff * rates.kv_narrow_eff, rates.kv_eff)
-    kv_eff = _capped(kv_eff, rates.kv_wide, bits >= 24.0)
+    kv_eff = capped(kv_eff, rates.kv_wide, bits >= 24.0)
     busy = fill(columns["groups"] * rates.kv_splits, machine.units)
     kv_eff = kv_eff * np.where(kinds == _ATTENTION, busy, 1.0)
     kv_eff = np.where(kinds == _ELEMENTWISE, rates.vector_eff, kv_eff)  # writes and copies
@@ -275,13 +276,6 @@ def _memory_s(
     traffic = columns["weight_B"] / weight_eff + columns["act_B"] / rates.vector_eff + kv_B / kv_eff
     seconds: Array = traffic / machine.memory_Bps
     return seconds
-
-
-def _capped(efficiency: Array, ratio: Any, where: NDArray[np.bool_]) -> Array:
-    """Efficiencies times a ratio where it applies, never beyond the peak."""
-    if ratio == 1.0:
-        return efficiency
-    return np.where(where, np.minimum(efficiency * ratio, 1.0), efficiency)
 
 
 def _network_s(table: Table, machine: Machine, rates: Rates) -> Array:

@@ -3,6 +3,7 @@
   plumbline profile all --budget 10m
   plumbline profile operators,links --store measured --device cuda
   plumbline profile check
+  plumbline profile all --budget 10m --check 10m    # both, in turns
 
 {profiles}
 
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from analyzer.errors import ConfigError
-from reports.commands.stores import DEFAULT_STORE
+from reports.commands.stores import CHECK_STORE, DEFAULT_STORE
 from reports.console import complain, write, write_json
 from reports.durations import seconds, shown
 
@@ -33,6 +34,13 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_argument("profile", help="one of the profiles above, several with commas, or all")
     declare_campaign(parser, DEFAULT_STORE)
     parser.add_argument("--retry-failed", action="store_true", help="take failures again")
+    parser.add_argument(
+        "--check", type=seconds, metavar="TIME",
+        help="measure the check too, in turns with the campaign, so that both see the same machine",
+    )  # fmt: skip
+    parser.add_argument(
+        "--check-store", default=CHECK_STORE, metavar="DIR", help=f"for the check ({CHECK_STORE})"
+    )
 
 
 def declare_campaign(parser: ArgumentParser, store: str) -> None:
@@ -79,6 +87,9 @@ def run(options: Namespace) -> None:
 
     profiles_of(options.profile)
     chosen = campaign_options(options, options.retry_failed)
+    if options.check is not None:
+        _in_turns(options, chosen)
+        return
     done = measure(options.profile, chosen, reporter=teller())
     if options.json:
         import msgspec
@@ -87,6 +98,27 @@ def run(options: Namespace) -> None:
         return
     conclude(done)
     write(f"Next: plumbline calibrate --system auto{_records(options.store)}")
+
+
+def _in_turns(options: Namespace, chosen: Options) -> None:
+    """The campaign and the check beside it."""
+    import msgspec
+
+    from profilers import together
+
+    checked = msgspec.structs.replace(
+        chosen, store=options.check_store, budget_s=options.check, models=()
+    )
+    turns = []
+    for turn in together.run(options.profile, chosen, checked, reporter=teller()):
+        turns.append(turn)
+        if not options.json:
+            conclude(turn.result)
+    if options.json:
+        write_json(msgspec.to_builtins(turns))
+        return
+    write(f"Next: plumbline calibrate --system auto{_records(options.store)}")
+    write(f"and then: plumbline validate --records {options.check_store}")
 
 
 def _records(store: str) -> str:

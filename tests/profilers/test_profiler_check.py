@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from test_profiler_planning import CPU, GPU, OPTIONS
 
-from profilers import check, generation
+from profilers import check, gauge, generation
 from profilers.model_shapes import CHECK_MODELS, DEFAULT_MODELS, find_config
 from profilers.planning import cut_to_budget
 
@@ -48,3 +49,19 @@ def test_what_is_asked_for_is_taken():
 def test_a_large_device_is_checked_on_large_models():
     scenarios = [item.case.scenario for item in check.plan(OPTIONS, GPU, 0)]
     assert {one.model for one in scenarios} == set(CHECK_MODELS["large"])
+
+
+def test_a_round_begins_with_the_machines_pace():
+    for turn in (0, 3):
+        items = check.round_of(OPTIONS, CPU, turn)
+        gauges = [item for item in items if item.case.profile == "gauge"]
+        assert [item.case.case["op"] for item in gauges] == list(gauge.PIECES)
+        assert items[: len(gauges)] == gauges
+        assert {item.case.case["repeat"] for item in items} == {turn}
+
+
+def test_a_budget_holds_two_rounds_and_then_whole_ones():
+    assert check.share_s(600.0, 0.0, 8) == 300.0
+    assert check.share_s(520.0, 80.0, 7) == pytest.approx(520.0 / 6)
+    assert check.share_s(520.0, 300.0, 7) == 520.0
+    assert check.share_s(900.0, 80.0, 7) == pytest.approx(900.0 / 7)
