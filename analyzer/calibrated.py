@@ -101,6 +101,8 @@ class Calibration(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hull: Hull | None = None
     system_eff: dict[str, float] = {}
     """One efficiency for tools that know no more: overall, prefill, decode."""
+    pace: dict[str, float] = {}
+    """Seconds of the gauge's pieces while this machine was measured (calibration/pace.py)."""
     condition: float = 0.0
     """Ratio of the largest to the smallest singular value of the data's Jacobian."""
     data_sha256: str = ""

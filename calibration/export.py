@@ -171,7 +171,7 @@ def to_toml(found: Calibration) -> str:
     for key in ("bands", "scores"):
         rows = ",\n".join(f"  {_inline(row)}" for row in plain[key])
         lines.append(f"{key} = [\n{rows}\n]" if rows else f"{key} = []")
-    for key in ("system_eff", "hull"):
+    for key in ("system_eff", "pace", "hull"):
         if plain[key]:
             lines.append(f"\n[{key}]")
             lines += [f"{name} = {_value(value)}" for name, value in plain[key].items()]

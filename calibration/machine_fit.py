@@ -6,11 +6,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from analyzer.records import Record
 from analyzer.systems_catalog import load_system
 from analyzer.timing.machine import machine
+from calibration.export import rounded
 from calibration.intake import as_measured_here
 from calibration.machine_operators import learn, priors_for_models
+from calibration.pace import pace_of
 from calibration.run import Outcome, calibrate_collected, gathered
 from calibration.visits import is_disturbed, joined
 
@@ -29,7 +33,17 @@ def fit_records(records: Sequence[Record], reference: str, doubtful: bool = Fals
         own = as_measured_here(joined(whole), reference, models, doubtful)
         collected = gathered(reference, own, models / "none")
     around = None if learnt is None else lambda group: priors_for_models(learnt, group)
-    return calibrate_collected(system.name, collected, priors_of=around)
+    done = calibrate_collected(system.name, collected, priors_of=around)
+    return at_pace(done, records)
+
+
+def at_pace(done: Sequence[Outcome], records: Sequence[Record]) -> list[Outcome]:
+    """The outcomes, with the machine's pace while the records were taken."""
+    pace = {piece: rounded(seconds) for piece, seconds in pace_of(records).items()}
+    return [
+        one._replace(calibration=msgspec.structs.replace(one.calibration, pace=pace))
+        for one in done
+    ]
 
 
 def mostly_disturbed(records: Sequence[Record]) -> bool:

@@ -27,6 +27,7 @@ from analyzer.records import Record
 from analyzer.resolve import question
 from analyzer.system import System
 from calibration.intake import as_measured_here
+from calibration.pace import pace_of, said, slowed, slower
 from calibration.visits import STATISTIC, between_halves, by_case, counted, is_disturbed, typical
 from reports.table import table
 
@@ -62,6 +63,8 @@ class Compared(NamedTuple):
     """Name of the calibration."""
     rows: tuple[Row, ...]
     left_out: dict[str, int]
+    drift: dict[str, float]
+    """How much longer the gauge's pieces took than while the calibration was measured."""
 
     def scored(self, metric: int, fitted: bool) -> Array:
         """ln(predicted/measured) of one metric."""
@@ -96,6 +99,7 @@ def compare(
     left_out: dict[str, int] = defaultdict(int)
     rows: list[Row] = []
     labels: set[str] = set()
+    paces: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as models:
         for visits in by_case(as_measured_here(records, reference, Path(models))):
             repeats, reason = _usable(visits, doubtful)
@@ -104,15 +108,17 @@ def compare(
             if not repeats:
                 continue
             try:
-                row, label = _row(repeats, system, rates)
+                row, label, pace = _row(repeats, system, rates)
                 rows.append(row)
                 labels.add(label)
+                paces.append(pace)
             except InputError as error:
                 left_out[str(error)] += len(repeats)
     if not rows:
         said = "; ".join(f"{count} × {reason}" for reason, count in left_out.items())
         raise InputError(f"the records hold no generation that can be compared ({said or 'none'})")
-    return Compared(system.name, ", ".join(sorted(labels)), tuple(rows), dict(left_out))
+    drift = slower(next(filter(None, paces), {}), pace_of(records))
+    return Compared(system.name, ", ".join(sorted(labels)), tuple(rows), dict(left_out), drift)
 
 
 def _usable(visits: Sequence[Record], doubtful: bool) -> tuple[list[Record], str]:
@@ -127,7 +133,9 @@ def _usable(visits: Sequence[Record], doubtful: bool) -> tuple[list[Record], str
     return used, ""
 
 
-def _row(repeats: Sequence[Record], system: System, rates_of: BasisOf) -> tuple[Row, str]:
+def _row(
+    repeats: Sequence[Record], system: System, rates_of: BasisOf
+) -> tuple[Row, str, dict[str, float]]:
     first = repeats[0]
     asked = question(first.scenario, first.provenance.date)
     rates = rates_of(asked.engine.name)
@@ -151,7 +159,7 @@ def _row(repeats: Sequence[Record], system: System, rates_of: BasisOf) -> tuple[
         ),
         fitted=hull is not None and asked.model.name in hull.models,
     )
-    return row, rates.label
+    return row, rates.label, rates.calibration.pace if rates.calibration else {}
 
 
 def _plain(model: str) -> str:
@@ -181,8 +189,23 @@ def lines(found: Compared) -> Iterator[Any]:
         "the earlier and the later half of the visits, each in a process of its own",
         style="dim",
     )
+    if found.drift:
+        yield Text(_pace(found), style="dim")
     for reason, count in found.left_out.items():
         yield Text(f"left out: {count} × {reason}", style="yellow")
+
+
+def _pace(found: Compared) -> str:
+    """How fast the machine was meanwhile, and what the errors would be had that been known."""
+    knowing = (
+        f"{SHORT[name]} {_percent(geomean(slowed(found.scored(index, fitted=False), found.drift)))}"
+        for index, name in enumerate(METRICS)
+    )
+    return (
+        f"pace of the machine in the check against the calibration's time, by its gauge: "
+        f"{said(found.drift)} (+: slower); errors with predictions slowed like the step: "
+        f"{', '.join(knowing)}"
+    )
 
 
 def _cases(rows: Iterable[Row]) -> Any:
@@ -238,44 +261,3 @@ def _scores(found: Compared) -> Any:
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if np.isfinite(share) else "-"
-
-
-def document(found: Compared) -> dict[str, Any]:
-    """The comparison for programs."""
-    scores = {
-        name: {
-            "cases": len(found.scored(index, fitted=False)),
-            "geomean_error": _number(geomean(found.scored(index, fitted=False))),
-            "fitted_models_error": _number(geomean(found.scored(index, fitted=True))),
-            "noise": _number(found.noise(index)),
-        }
-        for index, name in enumerate(METRICS)
-    }
-    rows = [
-        {
-            "model": row.model,
-            "weights": row.weights,
-            "batch": row.batch,
-            "input_tokens": row.input_tokens,
-            "output_tokens": row.output_tokens,
-            "fitted": row.fitted,
-            "measured": _by_metric(row.measured),
-            "predicted": _by_metric(row.predicted),
-        }
-        for row in found.rows
-    ]
-    return {
-        "system": found.system,
-        "calibration": found.label,
-        "scores": scores,
-        "rows": rows,
-        "left_out": found.left_out,
-    }
-
-
-def _by_metric(values: Array) -> dict[str, float | None]:
-    return {name: _number(float(value)) for name, value in zip(METRICS, values, strict=True)}
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -96,6 +96,7 @@ def out_folder(options: Namespace) -> Path:
 def _one(options: Namespace) -> None:
     from analyzer.records_engine import engine_class
     from calibration.corpus import PERF_DIR
+    from calibration.machine_fit import at_pace
     from calibration.run import calibrate_collected, gathered
 
     folder = out_folder(options)
@@ -111,13 +112,13 @@ def _one(options: Namespace) -> None:
         collected = gathered(chosen.reference, own, data)
     around = _around(measured, chosen.system) if alone else None
     done = calibrate_collected(chosen.system.name, collected, engine, priors_of=around)
+    done = at_pace(done, measured)
     written = _write(done, folder)
     if options.json:
         from reports.calibrate_text import as_document
 
-        left = [
-            {"place": e.record.provenance.place, "reason": e.reason} for e in collected.left_out
-        ]
+        out = collected.left_out
+        left = [{"place": e.record.provenance.place, "reason": e.reason} for e in out]
         engines = [as_document(one, path) for one, path in zip(done, written, strict=True)]
         write_json({"system": chosen.system.name, "left_out": left, "engines": engines})
         return

@@ -41,7 +41,8 @@ def compare_store(store: str, system: str, as_json: bool, doubtful: bool) -> Non
     """Predict what a store's generations measured, and show how far off that is."""
     from reports.commands.calibrate import read_records
     from reports.commands.options import system_called
-    from reports.held_out import compare, document, lines
+    from reports.held_out import compare, lines
+    from reports.held_out_json import document
 
     named, _ = system_called(system)
     found = compare(read_records(Path(store)), named, system, doubtful)

@@ -21,7 +21,7 @@ from analyzer.detect import Probe
 from analyzer.engines import engine
 from analyzer.optable import stack
 from analyzer.predict import predict
-from analyzer.records import Provenance, Record, Scenario
+from analyzer.records import INPUT_MAJOR, Provenance, Record, Scenario
 from analyzer.records_codec import case_id
 from analyzer.resolve import question
 from analyzer.system import Device, System
@@ -43,7 +43,8 @@ TRUTH = Rates.default().with_values(
     gemm_eff_16=0.9, gemm_eff_32=0.95, gemm_half=16.0, half_wide=0.5, mem_eff=0.5, mem_wide=1.4,
     attention_eff=0.12, attention_wide=4.5, attention_half=90.0, kv_eff=0.1, kv_wide=6.0,
     gqa_exponent=0.9, sharpness=1.2, vector_eff=0.7, launch_s=8e-6, step_s=4e-4, prefill_s=1e-3,
-    rows_wide=0.6, sharpness_wide=1.5, linear_s=2.5e-5,
+    rows_wide=0.6, rows_few=0.9, sharpness_wide=1.5, linear_s=2.5e-5,
+    turned_eff=0.7, turned_wide=1.2,
 )  # fmt: skip
 CALL_S = 6e-5
 SHAPES = ((576, 576), (1536, 576), (4864, 896), (896, 4864), (49152, 576))
@@ -80,6 +81,8 @@ def _operators() -> list[Record]:
     for dtype in PEAKS:
         for (n, k), m in itertools.product(SHAPES, (1, 2, 4, 16, 64, 256)):
             cases.append({"op": "gemm", "dtype": dtype, "m": m, "n": n, "k": k})
+            if m < 64:
+                cases.append({**cases[-1], "layout": INPUT_MAJOR})
         for (heads, kv), batch in itertools.product(HEADS, (1, 4)):
             common = {"dtype": dtype, "n_heads": heads, "n_kv_heads": kv, "head_dim": 64}
             cases += [{"op": "attn_decode", "batch": batch, "kv_len": n, **common}

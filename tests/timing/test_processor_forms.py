@@ -41,3 +41,24 @@ def test_several_rows_stream_wide_weights_at_another_rate_than_one() -> None:
     slower = _seconds(ops, "cpu", rows_wide=0.5) / _seconds(ops, "cpu")
     assert slower == pytest.approx([1.0, 2.0, 2.0, 1.0])
     assert _seconds(ops, "gpu", rows_wide=0.5) == pytest.approx(_seconds(ops, "gpu"))
+
+
+def test_two_and_three_rows_stream_wide_weights_once_per_row_and_more_once_for_all() -> None:
+    wide = {"compute": COMPUTE_INDEX["fp32"], "weight_bits": 32.0}
+    ops = [_linear(rows)._replace(**wide) for rows in (1.0, 2.0, 3.0, 4.0)] + [_linear(2.0)]
+    told = {"rows_wide": 0.8, "rows_few": 1.0}
+    slower = _seconds(ops, "cpu", **told) / _seconds(ops, "cpu")
+    assert slower == pytest.approx([1.0, 2.0, 3.0, 1.25, 1.0])
+    assert _seconds(ops, "gpu", **told) == pytest.approx(_seconds(ops, "gpu"))
+    never_faster = _seconds(ops, "cpu", rows_wide=0.4, rows_few=0.5) / _seconds(ops, "cpu")
+    assert never_faster == pytest.approx([1.0, 2.5, 2.5, 2.5, 1.0])
+
+
+def test_weights_that_lie_input_by_input_stream_at_their_own_rate_on_a_processor() -> None:
+    wide = {"compute": COMPUTE_INDEX["fp32"], "weight_bits": 32.0}
+    narrow = [_linear(1.0), _linear(1.0)._replace(input_major=1.0)]
+    ops = [*narrow, *(op._replace(**wide) for op in narrow)]
+    told = {"turned_eff": 0.8, "turned_wide": 0.5}
+    slower = _seconds(ops, "cpu", **told) / _seconds(ops, "cpu")
+    assert slower == pytest.approx([1.0, 1.25, 1.0, 2.0])
+    assert _seconds(ops, "gpu", **told) == pytest.approx(_seconds(ops, "gpu"))
