@@ -72,7 +72,7 @@ GENERIC: dict[str, Prior] = {
         prior("kv_narrow_eff", 0.7, 0.5),
         prior("mem_wide", 1.0, 0.4),
         prior("rows_wide", 1.0, 0.5),
-        prior("rows_few", 0.5, 0.4),
+        prior("rows_few", 0.9, 0.4),
         prior("turned_eff", 1.0, 0.4),
         prior("turned_wide", 1.0, 0.4),
         prior("kv_wide", 1.0, 1.0),

@@ -3,8 +3,9 @@
   plumbline profile check --budget 10m
 
 The models, lengths and batches are the same on every machine and differ from those of `plumbline
-profile generation`. Each is measured twice, by processes of their own; how far the two lie apart is
-the machine's own noise. `plumbline validate --records plumbline-check` compares again, without
+profile generation`. Each is visited in rounds, by processes of their own (eight on a processor, two
+on a GPU, fewer where the budget holds fewer); how far the earlier lie from the later ones is the
+machine's own noise. `plumbline validate --records plumbline-check` compares again, without
 measuring.
 """
 
