@@ -54,7 +54,7 @@ def replica(
     sizes = np.asarray(most, dtype=np.float64) ** rising
     later = time_phase(count_decode(laid, _of(load, sizes * copies)), on, rates)
     return Replica(
-        alone_s=first.total_s,
+        alone_s=first.total_s + rates.token_s * load.input_tokens,
         work_s=rates.interference * together.total_s / crowd,
         prompt_steps=fresh / kind.step_tokens,
         most=most,

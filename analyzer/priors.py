@@ -61,6 +61,7 @@ GENERIC: dict[str, Prior] = {
         prior("gemm_half", 15.0, 0.7),
         prior("wave_loss", 0.4, 0.3),
         prior("expert_eff", 0.8, 0.3),
+        prior("expert_eff_8", 0.75, 0.3),
         prior("expert_gemm_eff", 0.5, 0.4),
         prior("attention_eff", 0.35, 0.5),
         prior("attention_half", 200.0, 1.0),

@@ -33,6 +33,7 @@ SUPPLIES: dict[str, str] = {
     "gemm_eff_block": "TTFT of long prompts with 8-bit weights that have a scale per block",
     "gemm_eff_4": "TTFT of long prompts with 4-bit weights",
     "gemm_half": "TTFT of short prompts (32 to 256 tokens), or TPOT at batches of 32 to 256",
+    "expert_eff_8": "TPOT of a mixture in 8 bits beside the same in 16",
     "expert_eff": "TPOT of a mixture of experts beside that of a dense model",
     "expert_gemm_eff": "TTFT of a mixture of experts beside that of a dense model",
     "attention_eff": "TTFT of prompts of 16 thousand tokens and more",

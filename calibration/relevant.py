@@ -43,6 +43,10 @@ WIDE = frozenset({
 LAID = frozenset({"rows_few", "turned_eff", "turned_wide"})
 """Of a processor, told by its operators even where no whole model had such rows or weights."""
 
+IN_LOOPS = frozenset({"expert_eff_8"})
+"""Fitted to closed loops only: theirs are the engines whose experts in 8 bits are scaled by blocks.
+Others' fits have such experts in the rates of 8-bit weights."""
+
 
 def relevant(problem: Problem) -> list[str]:
     """Names of the rates that these cases meet, in a fixed order."""
@@ -62,6 +66,8 @@ def relevant(problem: Problem) -> list[str]:
         met.add("cold_s")
     if any(np.any(step.saved) for bundle in problem.bundles for step in bundle.prefill):
         met.add("stream_overlap")
+    if not all(case.looped and not case.queued for case in problem.cases):
+        met -= IN_LOOPS
     if any(bundle.looped for bundle in problem.bundles):
         met |= {"burst", "interference", "prefill_launch_s", "token_s"}
     if problem.machine.matrix_vector:
@@ -89,6 +95,7 @@ def _met(table: FlatTable) -> set[str]:
     attention = kinds == KIND_INDEX["attention"]
     codes = {COMPUTE[int(code)] for code in np.unique(columns["compute"][linear])}
     bits = columns["weight_bits"][linear & (columns["weight_B"] > 0)]
+    experts = columns["weight_bits"][kinds == KIND_INDEX["grouped_gemm"]]
     routed = bool((kinds == KIND_INDEX["grouped_gemm"]).any())
     tests = {
         **{name: bool(codes & set(formats)) for name, formats in _BY_COMPUTE.items()},
@@ -96,6 +103,7 @@ def _met(table: FlatTable) -> set[str]:
         "mem_eff_8": bool(((bits >= 7) & (bits < 15)).any()),
         "mem_eff_4": bool((bits < 7).any()),
         "expert_eff": routed,
+        "expert_eff_8": routed and bool(((experts >= 7) & (experts < 15)).any()),
         "expert_gemm_eff": routed,
         "kv_narrow_eff": bool((columns["weight_bits"][attention] < 15).any()),
         "gqa_exponent": bool((columns["heads_per_group"][attention] > 1).any()),

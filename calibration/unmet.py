@@ -15,7 +15,7 @@ from analyzer.kinship import Kin, had
 from analyzer.priors import GENERIC, Prior
 from analyzer.system import Device
 from calibration.export import rounded
-from calibration.relevant import WIDE
+from calibration.relevant import IN_LOOPS, WIDE
 
 _NEVER = WIDE | {"cold_s"}
 """What is no part of a prediction unless somebody measured it: first runs, and 32 bits beside 16 on
@@ -26,7 +26,9 @@ def completed(found: Calibration, device: Device, known: Kin | None) -> Calibrat
     """The calibration with every rate that it lacks, from relatives where any are known."""
     believed = known.believe(device, found.engine) if known is not None else GENERIC.values()
     lacking = {prior.name: prior for prior in believed if prior.name not in found.rates}
-    wanted = [name for name in had(device, found.engine) if name in lacking and name not in _NEVER]
+    loops = found.hull is None or "closed_loop" in found.hull.arrivals
+    never = _NEVER if loops else _NEVER | IN_LOOPS
+    wanted = [name for name in had(device, found.engine) if name in lacking and name not in never]
     more = {name: _rate(lacking[name]) for name in wanted}
     return msgspec.structs.replace(found, rates={**found.rates, **more})
 

@@ -89,6 +89,9 @@ PARAMETERS: dict[str, Parameter] = {
             1.0,
             "streaming of routed experts' weights, relative to dense layers'",
         ),
+        Parameter(
+            "expert_eff_8", "ratio", 1.0, 1.0, 0.05, 1.0, "the same of 8-bit experts, on top"
+        ),
         _share("expert_gemm_eff", "routed experts' arithmetic, large sizes"),
         _share("attention_eff", "attention arithmetic, long contexts"),
         _cost("attention_half", "keys", 8192.0, "keys at which attention reaches half its rate"),
@@ -233,6 +236,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     wave_loss: Any = 0.0
     gemm_tile: Any = 128.0
     expert_eff: Any = 1.0
+    expert_eff_8: Any = 1.0
     expert_gemm_eff: Any = DEFAULT_EFFICIENCY
     attention_eff: Any = DEFAULT_EFFICIENCY
     attention_half: Any = 0.0

@@ -263,6 +263,9 @@ def _memory_s(
     weight_eff = np.where(bits >= 15.0, rates.mem_eff, by_width)
     weight_eff = capped(weight_eff, rates.mem_wide, bits >= 24.0)
     weight_eff = weight_eff * np.where(kinds == _GROUPED, rates.expert_eff, 1.0)
+    if rates.expert_eff_8 != 1.0:
+        in_8 = (kinds == _GROUPED) & (bits >= 7.0) & (bits < 15.0)
+        weight_eff = weight_eff * np.where(in_8, rates.expert_eff_8, 1.0)
     if machine.matrix_vector:
         weight_eff = streamed_by_processor(weight_eff, columns, rates)
     kv_eff = np.where(bits < 15.0, rates.kv_eff * rates.kv_narrow_eff, rates.kv_eff)
