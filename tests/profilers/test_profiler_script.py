@@ -14,7 +14,7 @@ from analyzer.records_codec import decode_record
 from analyzer.systems_catalog import load_system
 from calibration.corpus.profiled import load_profiled
 from calibration.machine_fit import fit_records
-from profilers import check
+from profilers import check, gauge
 from profilers.model_shapes import CHECK_MODELS
 from profilers.options import Options
 from profilers.planning import plan
@@ -70,12 +70,16 @@ def test_the_whole_campaign_and_its_check_become_a_machine_of_the_report(script,
                                 models=("tiny-llama",), threads=1), CPU)  # fmt: skip
     memory = (tmp_path / "benchmark-mem" / "box" / "memory.jsonl").read_text().splitlines()
     assert len(machine.records) + len(memory) == len(asked)
-    assert {record.scenario.model for record in machine.check} == set(CHECK_MODELS["tiny"])
+    whole = [record for record in machine.check if record.kind == "e2e"]
+    assert {record.scenario.model for record in whole} == set(CHECK_MODELS["tiny"])
     (fitted,) = fit_records(machine.records, str(machine.system), doubtful=True)
     rates = Basis(fitted.calibration.to_rates(), "box", "default", fitted.calibration)
     system = load_system(machine.system)
     found = compare(machine.check, system, str(machine.system), True, lambda _: rates)
-    assert len(found.rows) * check.REPEATS["cpu"] == len(machine.check)
+    assert len(found.rows) * check.REPEATS["cpu"] == len(whole)
+    gauged = len(machine.check) - len(whole)
+    assert gauged == len(gauge.PIECES) * check.REPEATS["cpu"]
+    assert set(found.drift) == set(gauge.PIECES)
     for row in found.rows:
         assert np.isfinite([row.measured, row.predicted, row.noise]).all()
 
