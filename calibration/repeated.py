@@ -7,7 +7,7 @@ from calibration.problem import Case
 
 REPEATED = "repeats another row's layout, load and figures to the last digit: counted once"
 DIGITS = 12
-"""Digits that repeats share; the seventeenth differs between copies of one measurement."""
+"""Digits that repeats share; the last ones differ between copies of one measurement."""
 
 
 def repeats(cases: list[Case]) -> list[bool]:
