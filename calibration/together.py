@@ -132,7 +132,7 @@ def _believed(name: str, kinds: Sequence[Traits], known: Kin) -> tuple[Array, Ar
     return generic.centre + generic.width * centre, covariance * generic.width**2
 
 
-ALONE, NEAR = 0.95, 1.0
+ALONE, NEAR = 0.95, 0.5
 """Share of what the rows of an engine say of a rate that one architecture says; how far it may then
 lie from its centre, in widths of the generic prior."""
 

@@ -108,7 +108,7 @@ def test_the_solver_finds_what_a_search_without_derivatives_finds() -> None:
     assert found.point == pytest.approx(sought.x, abs=0.02)
 
 
-def test_what_one_architecture_alone_says_of_an_engine_is_believed_up_to_a_width() -> None:
+def test_what_one_architecture_alone_says_of_an_engine_is_believed_up_to_half_a_width() -> None:
     """Bandwidth at 0.12 of the peak, seven widths off: said by one architecture, and by two."""
     slow = TRUTH.with_values(mem_eff=0.12, burst=0.05, interference=1.0)
 
@@ -121,5 +121,5 @@ def test_what_one_architecture_alone_says_of_an_engine_is_believed_up_to_a_width
             for entry, x in zip(fitted.priors, fitted.point, strict=True)
         )
 
-    assert 0.99 < farthest("llama-3-8b") < 1.01
+    assert 0.49 < farthest("llama-3-8b") < 0.51
     assert farthest("llama-3-8b", "llama-2-7b") > 1.2

