@@ -40,7 +40,7 @@ def scenarios(
             gpus=tp,
             tp=tp,
             model=model,
-            engine="vllm",
+            engine="vllm 0.10",  # whose host works in series with the device
             weight_precision="fp16",
             concurrency=batch,
             arrival=Arrival(kind="static"),
